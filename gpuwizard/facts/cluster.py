@@ -1,0 +1,72 @@
+"""What the Kubernetes API said, as data: nodes, live objects and what a server-side dry run makes of ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ClusterView", "NodeView", "ObjectKey", "ObjectState", "key_of"]
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectKey:
+    """Which object: `namespace` is empty for cluster-scoped kinds."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+def key_of(manifest: Json) -> ObjectKey:
+    """Return the key of a manifest (a parsed YAML object)."""
+    meta = manifest["metadata"]
+    return ObjectKey(manifest["apiVersion"], manifest["kind"], meta.get("namespace", ""), meta["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """One object we want to own: the live object (None: absent) and the server's dry-run answer.
+
+    `error` is the server's refusal of the dry run (conflict, forbidden, invalid). `unchecked` says why no dry run
+    was possible (its namespace or CRD is created by the same plan).
+    """
+
+    live: Json | None
+    dry_run: Json | None
+    error: str | None = None
+    unchecked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node as the API shows it. `allocatable` and `capacity` hold the raw quantity strings."""
+
+    name: str
+    ready: bool | None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    allocatable: Mapping[str, str] = field(default_factory=dict)
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    runtime_version: str | None = None
+    runtime_handlers: tuple[str, ...] = ()
+    kubelet_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """The cluster at the moment of planning. `server` is its URL; `error` is set when it could not be reached."""
+
+    server: str | None = None
+    version: str | None = None
+    nodes: tuple[NodeView, ...] = ()
+    objects: Mapping[ObjectKey, ObjectState] = field(default_factory=dict)
+    error: str | None = None
+
+    def node(self, name: str) -> NodeView | None:
+        """The node of that name."""
+        return next((n for n in self.nodes if n.name == name), None)

@@ -1,0 +1,60 @@
+"""The plan as data: reviewed as this very object, saved as JSON, run as it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gpuwizard.actions import Action, ApplyObject, HostAction, Refusal
+
+__all__ = ["ClusterPlan", "HostPlan", "Plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """What will be done on one host, in order. `reads` maps each path that the plan read to its sha256 or
+    ``absent``; `versions` the versions it relied on; `boot_id` the boot it was seen in: apply refuses the host when
+    one of them differs."""
+
+    name: str
+    strategy: str
+    reason: str
+    actions: tuple[HostAction, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    reads: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    boot_id: str | None = None
+    node_name: str | None = None
+    control_plane: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """True when something is to be done here and nothing forbids it."""
+        return bool(self.actions) and not self.refusals
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """What will be done through the Kubernetes API."""
+
+    actions: tuple[ApplyObject, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    server: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole plan. `hash` is over what will be done; `fingerprint` over what the plan read."""
+
+    hosts: tuple[HostPlan, ...]
+    cluster: ClusterPlan
+    hash: str
+    fingerprint: str
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is to be done anywhere (refusals or not)."""
+        return not self.cluster.actions and not any(h.actions for h in self.hosts)
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All actions, hosts first."""
+        return tuple(a for h in self.hosts for a in h.actions) + self.cluster.actions

@@ -1,0 +1,144 @@
+"""The operator's choices, typed: what the answers file holds. Never a secret.
+
+The field descriptions become the JSON Schema, the comments of the example file and the help in the wizard.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Answers",
+    "Cluster",
+    "Connection",
+    "HostOverride",
+    "Install",
+    "Rollout",
+    "Runtime",
+    "Sharing",
+    "Validation",
+]
+
+Strategy = Literal["auto", "k3s-native", "drop-in", "in-place", "none"]
+DefaultRuntime = Literal["leave", "nvidia"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Connection(_Section):
+    """How to log in. Passwords are prompted for, taken from GPUWIZARD_SUDO_PASSWORD, or from a command."""
+
+    user: str | None = Field(default=None, description="login name where a host does not name one")
+    identity: str | None = Field(default=None, description="private key file")
+    jump: str | None = Field(default=None, description="jump host, [user@]name[:port]")
+    ssh_config: str | None = Field(default=None, description="SSH client configuration; default ~/.ssh/config")
+    known_hosts: str | None = Field(default=None, description="known_hosts file; default ~/.ssh/known_hosts")
+    host_keys: Literal["strict", "ask", "accept-new"] | None = Field(
+        default=None, description="unknown host keys: refuse, ask, or accept; a changed key is always refused"
+    )
+    sudo_password_command: str | None = Field(
+        default=None, description="command that prints the sudo password, run on this machine"
+    )
+    parallel: int = Field(default=30, ge=1, le=500, description="hosts worked on at the same time")
+    connect_timeout: float = Field(default=10.0, gt=0, le=600, description="seconds to wait for a connection")
+
+
+class Cluster(_Section):
+    """The Kubernetes side."""
+
+    manage: bool = Field(default=True, description="apply the Kubernetes objects; false: only the hosts are changed")
+    kubeconfig: str | None = Field(default=None, description="kubeconfig file; default KUBECONFIG or ~/.kube/config")
+    context: str | None = Field(default=None, description="context of the kubeconfig; default its current one")
+    namespace: str = Field(default="gpuwizard", description="namespace of what gpuwizard runs in the cluster")
+
+
+class Runtime(_Section):
+    """What the container runtime of each host is told."""
+
+    strategy: Strategy = Field(
+        default="auto", description="how the runtime learns the nvidia handler; auto: the right one"
+    )
+    default_runtime: DefaultRuntime = Field(
+        default="leave",
+        description="nvidia: every pod runs under the nvidia handler; leave: pods name a runtime class",
+    )
+
+
+class Sharing(_Section):
+    """How several pods share one GPU."""
+
+    mode: Literal["none", "time-slicing"] = Field(default="none", description="how pods share a GPU")
+    replicas: int = Field(default=2, ge=2, le=256, description="pods per GPU with time-slicing")
+
+
+class Install(_Section):
+    """What gpuwizard puts into the cluster."""
+
+    runtime_class: bool = Field(default=True, description="RuntimeClass nvidia")
+    device_plugin: bool = Field(default=True, description="device plugin DaemonSet, which announces nvidia.com/gpu")
+    device_plugin_image: str = Field(
+        default="nvcr.io/nvidia/k8s-device-plugin:v0.20.0", description="image of the device plugin"
+    )
+
+
+class Rollout(_Section):
+    """How changes go over the hosts, and what must hold before a host is confirmed."""
+
+    canary: bool = Field(default=True, description="change one host first and go on only when it is confirmed")
+    max_unavailable: int = Field(default=3, ge=1, le=100, description="hosts changed at the same time after the canary")
+    confirm_timeout: float = Field(
+        default=300.0,
+        ge=30,
+        le=3600,
+        description="seconds after which a host that is not confirmed reverts by itself",
+    )
+    unit_hold: float = Field(default=30.0, ge=0, le=600, description="seconds the unit must stay up without a restart")
+    node_hold: float = Field(
+        default=45.0, ge=0, le=600, description="seconds the node must stay Ready after the restart"
+    )
+
+
+class Validation(_Section):
+    """The pods that prove it."""
+
+    enabled: bool = Field(default=True, description="run a pod with nvidia-smi on every GPU host after apply")
+    image: str = Field(default="ubuntu:24.04", description="image of the validation pod; it needs only a shell")
+    timeout: float = Field(default=300.0, gt=0, le=3600, description="seconds a validation pod may take")
+
+
+class HostOverride(_Section):
+    """Choices for one host that differ from the rest."""
+
+    strategy: Strategy | None = Field(default=None, description="as runtime.strategy, for this host")
+    default_runtime: DefaultRuntime | None = Field(
+        default=None, description="as runtime.default_runtime, for this host"
+    )
+    skip: bool = Field(default=False, description="look at this host but change nothing on it")
+
+
+class Answers(_Section):
+    """The whole answers file."""
+
+    version: Literal[1] = Field(default=1, description="version of this file's format")
+    hosts: tuple[str, ...] = Field((), description="[user@]name[:port], names of the SSH config, @FILE, or local")
+    connection: Connection = Connection()
+    kubernetes: Cluster = Cluster()
+    runtime: Runtime = Runtime()
+    sharing: Sharing = Sharing()
+    install: Install = Install()
+    rollout: Rollout = Rollout()
+    validation: Validation = Validation()
+    host: dict[str, HostOverride] = Field(default_factory=dict, description="choices for single hosts, by name")
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def strategy_for(self, host: str) -> Strategy:
+        """The strategy asked for on `host`."""
+        override = self.host.get(host)
+        return (override.strategy if override else None) or self.runtime.strategy
+
+    def default_runtime_for(self, host: str) -> DefaultRuntime:
+        """The default runtime asked for on `host`."""
+        override = self.host.get(host)
+        return (override.default_runtime if override else None) or self.runtime.default_runtime

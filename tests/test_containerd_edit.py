@@ -1,0 +1,147 @@
+"""Edits of TOML texts: they change exactly what was planned and no other byte's meaning."""
+
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuwizard.containerd.edit import add_import, add_table, literal, set_value, verify
+from gpuwizard.containerd.statements import statements
+from gpuwizard.errors import RefusedError
+
+CRI = ("plugins", "io.containerd.grpc.v1.cri")
+RUNTIMES = (*CRI, "containerd", "runtimes")
+NVIDIA: dict[str, Any] = {"runtime_type": "io.containerd.runc.v2", "options": {"SystemdCgroup": True}}
+
+NAMES = st.sampled_from(["runc", "kata", "a.b", "x-y", "Ünï"])
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+SCALARS = st.one_of(st.booleans(), st.integers(-5, 5), TEXT, st.lists(TEXT, max_size=3))
+COMMENTS = st.sampled_from(["", "", " # why", "  # [not.a.table]", ' # "quoted'])
+LISTS = st.sampled_from(
+    ["[]", '["/a"]', "['/a', '/b',]", '[\n  "/a", # [x]\n  "/b" # last\n]', "[ # none\n]", '[\n\t"/a",\n]']
+)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> str:
+    """Configurations in many hands: comments, indentation, both quotes, lists over lines, odd strings."""
+    newline = draw(st.sampled_from(["\n", "\n", "\r\n"]))
+    quote = draw(st.sampled_from("\"'"))
+    lines = draw(st.lists(st.sampled_from(["", "# a comment", "# [plugins]"]), max_size=2))
+    if draw(st.booleans()):
+        lines.append(f"version = 2{draw(COMMENTS)}")
+    if draw(st.booleans()):
+        lines += [*f"imports = {draw(LISTS)}".split("\n")]
+    if draw(st.booleans()):
+        lines.append('root = """\n[plugins]\nimports = []\n"""')
+    plugin = f"plugins.{quote}{CRI[1]}{quote}"
+    indent = draw(st.sampled_from(["", "  ", "\t"]))
+    if draw(st.booleans()):
+        lines += [f"[{plugin}]{draw(COMMENTS)}", f"{indent}sandbox_image = {quote}x # y{quote}"]
+    if draw(st.booleans()):
+        lines.append(f"{indent}[{plugin}.containerd]")
+        if draw(st.booleans()):
+            lines.append(f"{indent}{indent}default_runtime_name = {quote}runc{quote}{draw(COMMENTS)}")
+    for name in draw(st.lists(NAMES, max_size=3, unique=True)):
+        lines += [
+            *draw(st.sampled_from([[], [""], ["# about it"]])),
+            f"{indent}[{plugin}.containerd.runtimes.{literal(name)}]",
+        ]
+        lines += [
+            f"{indent}  {literal(k)} = {literal(v)}"
+            for k, v in draw(st.dictionaries(NAMES, SCALARS, max_size=2)).items()
+        ]
+    text = newline.join(lines)
+    return text + draw(st.sampled_from(["", newline]))
+
+
+def lines_of(text: str) -> list[str]:
+    return [line.strip() for line in text.replace("\r\n", "\n").split("\n")]
+
+
+@given(configs())
+def test_statements_cover_a_text(text: str) -> None:
+    position = 0
+    for statement in statements(text):
+        assert position <= statement.start <= statement.value_start < statement.value_end <= statement.end
+        assert all(
+            not part.strip() or part.strip().startswith("#") for part in text[position : statement.start].split("\n")
+        )
+        position = statement.end
+
+
+@given(configs(), st.booleans())
+def test_add_table(text: str, model: bool) -> None:
+    new = add_table(text, (*RUNTIMES, "nvidia"), NVIDIA, after=(*RUNTIMES, "runc") if model else None)
+    data = tomllib.loads(new)
+    for part in RUNTIMES:
+        data = data[part]
+    assert data["nvidia"] == NVIDIA
+    remaining = lines_of(new)
+    for line in lines_of(text):
+        assert line in remaining
+    assert ("\r\n" in new) == ("\r\n" in text)
+
+
+@given(configs())
+def test_set_value_twice_is_once(text: str) -> None:
+    once = set_value(text, (*CRI, "containerd", "default_runtime_name"), "nvidia")
+    assert tomllib.loads(once)["plugins"][CRI[1]]["containerd"]["default_runtime_name"] == "nvidia"
+    assert set_value(once, (*CRI, "containerd", "default_runtime_name"), "nvidia") == once
+
+
+@given(configs())
+def test_add_import(text: str) -> None:
+    before = tomllib.loads(text)
+    new = add_import(text, "/etc/x/*.toml")
+    assert tomllib.loads(new) == {**before, "imports": [*before.get("imports", []), "/etc/x/*.toml"]}
+    assert add_import(new, "/etc/x/*.toml") == new
+
+
+@given(SCALARS)
+def test_literal_reads_back(value: Any) -> None:
+    assert tomllib.loads(f"x = {literal(value)}") == {"x": value}
+
+
+def test_comment_behind_a_changed_value_stays() -> None:
+    text = '[plugins."io.containerd.grpc.v1.cri".containerd]\n  default_runtime_name = "runc"  # ours\n'
+    assert 'default_runtime_name = "nvidia"  # ours\n' in set_value(
+        text, (*CRI, "containerd", "default_runtime_name"), "nvidia"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'plugins = { "io.containerd.grpc.v1.cri" = { containerd = {} } }\n',
+        '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes]\nrunc = { runtime_type = "x" }\nnvidia = {}\n',
+    ],
+)
+def test_styles_that_tables_cannot_extend_are_refused(text: str) -> None:
+    tomllib.loads(text)
+    with pytest.raises(RefusedError, match="does not fit"):
+        add_table(text, (*RUNTIMES, "nvidia"), NVIDIA)
+
+
+@pytest.mark.parametrize(
+    "sabotaged",
+    [
+        "version = 2\nroot = '/x'\nimports = ['a']\n",  # something vanished
+        "version = 2\nroot = '/var'\nimports = ['a', 'b']\n",  # another value changed
+        "version = true\nroot = '/x'\nimports = ['a', 'b']\n",  # true is not 1, and not 2
+        "version = 2\nroot = '/x'\nimports = ['a', 'b']\nimports = ['a', 'b']\n",  # no TOML
+        "version = 2\nroot = '/x'\n[t]\nimports = ['a', 'b']\n",  # fell into a table
+    ],
+)
+def test_a_sabotaged_edit_is_refused(sabotaged: str) -> None:
+    before = "version = 2\nroot = '/x'\nimports = ['a']\n"
+    verify(before, before.replace("'a'", "'a', 'b'"), {("imports",): ["a", "b"]})
+    with pytest.raises(RefusedError):
+        verify(before, sabotaged, {("imports",): ["a", "b"]})
+
+
+def test_broken_text_is_refused() -> None:
+    with pytest.raises(RefusedError, match="not valid TOML"):
+        add_import("version = \n", "x")

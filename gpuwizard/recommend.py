@@ -1,0 +1,205 @@
+"""For each choice: the options, which of them is recommended, and why, computed from the facts.
+
+An option that cannot work is offered disabled with its reason, never hidden (`product.md`, stage 4).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gpuwizard.answers.model import Answers
+from gpuwizard.facts.model import Probe
+from gpuwizard.flavours import strategies
+
+__all__ = ["ChoiceField", "Option", "choices", "host_strategy"]
+
+_STRATEGY_LABELS = {
+    "auto": "what fits each host",
+    "k3s-native": "K3s finds the toolkit by itself: restart only",
+    "drop-in": "a small file that containerd 2 merges",
+    "in-place": "edit the runtime's own file",
+    "k3s-template": "a K3s template on top of its base",
+    "gpu-operator": "NVIDIA GPU Operator",
+    "none": "leave the runtime alone",
+}
+_LATER = "this version of gpuwizard does not do it yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One way to answer. `reason` says why it is (not) to be had, or what it entails."""
+
+    value: str
+    label: str
+    enabled: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceField:
+    """One choice. `path` is the key in the answers file, ``runtime.strategy``; values are written as text
+    (``true``/``false`` for switches)."""
+
+    path: str
+    title: str
+    help: str
+    options: tuple[Option, ...]
+    recommended: str
+    reason: str
+    current: str
+
+
+def choices(probes: Mapping[str, Probe], answers: Answers) -> tuple[ChoiceField, ...]:
+    """The choices that hold for all hosts, in the order in which they are asked."""
+    gpus = sum(len(p.facts.gpus) for p in probes.values())
+    return (
+        _strategy(probes, answers),
+        _default_runtime(probes, answers),
+        _sharing(gpus, answers),
+        _switch(
+            "kubernetes.manage",
+            "Kubernetes objects",
+            "apply the runtime class, the device plugin and the node labels through the Kubernetes API",
+            answers.kubernetes.manage,
+            "pods cannot ask for a GPU without them",
+        ),
+        _switch(
+            "install.runtime_class",
+            "Runtime class",
+            "RuntimeClass nvidia, so that a pod can name the handler; one that K3s ships is left alone",
+            answers.install.runtime_class,
+            "the device plugin and the validation pod use it",
+        ),
+        _switch(
+            "install.device_plugin",
+            "Device plugin",
+            "the DaemonSet that announces nvidia.com/gpu on every GPU node",
+            answers.install.device_plugin,
+            "without it no node has nvidia.com/gpu to give",
+        ),
+        _switch(
+            "rollout.canary",
+            "Canary first",
+            "change one host, prove it, and only then go on with the others",
+            answers.rollout.canary,
+            "a mistake then costs one node at the most, and that node reverts by itself",
+        ),
+        _switch(
+            "validation.enabled",
+            "Validation pods",
+            "run nvidia-smi in a pod on every GPU host after the change, and clean up",
+            answers.validation.enabled,
+            "only a pod proves that a GPU reaches pods",
+        ),
+    )
+
+
+def host_strategy(name: str, probe: Probe, answers: Answers) -> ChoiceField:
+    """The strategy of one host, with the reason why each fits or not."""
+    offered = strategies(probe)
+    best = next((o for o in offered if o.recommended), None)
+    options = [Option("auto", _STRATEGY_LABELS["auto"], True, f"takes {best.value}" if best else "takes what fits")]
+    options += [Option(o.value, _STRATEGY_LABELS.get(o.value, o.value), o.enabled, o.reason) for o in offered]
+    options += [o for o in _later() if o.value not in {x.value for x in options}]
+    return ChoiceField(
+        f"host.{name}.strategy",
+        f"Strategy on {name}",
+        "how the runtime of this host learns the nvidia handler",
+        tuple(options),
+        "auto",
+        best.reason if best else "nothing fits this host",
+        answers.strategy_for(name),
+    )
+
+
+def _later() -> tuple[Option, ...]:
+    return tuple(Option(v, _STRATEGY_LABELS[v], False, _LATER) for v in ("k3s-template", "gpu-operator"))
+
+
+def _strategy(probes: Mapping[str, Probe], answers: Answers) -> ChoiceField:
+    """A strategy is to be had when it fits at least one host; the reasons name the hosts."""
+    fits: dict[str, list[str]] = {}
+    refused: dict[str, str] = {}
+    best: dict[str, list[str]] = {}
+    for name, probe in sorted(probes.items()):
+        for offer in strategies(probe):
+            if offer.enabled:
+                fits.setdefault(offer.value, []).append(name)
+            else:
+                refused.setdefault(offer.value, offer.reason)
+            if offer.recommended:
+                best.setdefault(offer.value, []).append(name)
+    options = [Option("auto", _STRATEGY_LABELS["auto"])]
+    for value in ("k3s-native", "drop-in", "in-place", "none"):
+        hosts = fits.get(value, [])
+        reason = f"fits {', '.join(hosts)}" if hosts else refused.get(value, "fits none of the hosts")
+        options.append(Option(value, _STRATEGY_LABELS[value], bool(hosts) or value == "none", reason))
+    taken = "; ".join(f"{value} on {', '.join(hosts)}" for value, hosts in best.items())
+    return ChoiceField(
+        "runtime.strategy",
+        "Runtime strategy",
+        "how the container runtime of each host learns the nvidia handler",
+        (*options, *_later()),
+        "auto",
+        f"takes {taken}" if taken else "no host can be changed as it is",
+        answers.runtime.strategy,
+    )
+
+
+def _default_runtime(probes: Mapping[str, Probe], answers: Answers) -> ChoiceField:
+    already = sorted(
+        name
+        for name, p in probes.items()
+        if (runtime := p.facts.kubelet_runtime) is not None and runtime.default_handler == "nvidia"
+    )
+    return ChoiceField(
+        "runtime.default_runtime",
+        "Default runtime",
+        "which handler a pod gets that names none",
+        (
+            Option("leave", "leave it as it is", True, "pods that want a GPU say runtimeClassName: nvidia"),
+            Option(
+                "nvidia",
+                "nvidia for every pod",
+                True,
+                "every new pod of the node starts through nvidia-container-runtime: if it vanishes, no pod starts",
+            ),
+        ),
+        "leave",
+        f"nvidia is the default already on {', '.join(already)}" if already else "pods without a GPU stay unaffected",
+        answers.runtime.default_runtime,
+    )
+
+
+def _sharing(gpus: int, answers: Answers) -> ChoiceField:
+    replicas = answers.sharing.replicas
+    return ChoiceField(
+        "sharing.mode",
+        "GPU sharing",
+        "how many pods may use one GPU at the same time",
+        (
+            Option("none", "one pod per GPU", True, f"{gpus} GPUs: nvidia.com/gpu is {gpus} over all nodes"),
+            Option(
+                "time-slicing",
+                "several pods take turns",
+                True,
+                f"with {replicas} replicas nvidia.com/gpu is {gpus * replicas}; memory is not divided: "
+                "one pod can use it all and make the others fail",
+            ),
+            Option("mps", "NVIDIA MPS", False, _LATER),
+        ),
+        "none",
+        "no pod can disturb another",
+        answers.sharing.mode,
+    )
+
+
+def _switch(path: str, title: str, help_text: str, current: bool, reason: str) -> ChoiceField:
+    return ChoiceField(
+        path,
+        title,
+        help_text,
+        (Option("true", "yes"), Option("false", "no")),
+        "true",
+        reason,
+        "true" if current else "false",
+    )

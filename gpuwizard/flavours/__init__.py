@@ -1,0 +1,94 @@
+"""One file per runtime flavour: facts, answers and file bytes become file changes, activation and checks."""
+
+from gpuwizard.actions import HostPlanned, Refusal
+from gpuwizard.answers.model import Answers, Strategy
+from gpuwizard.facts.model import Probe
+from gpuwizard.flavours import containerd, k3s
+from gpuwizard.flavours.option import StrategyOption, host_refusals, refused
+
+__all__ = ["StrategyOption", "plan_host", "strategies"]
+
+_NAMES = {
+    "rke2": "RKE2",
+    "k8s-snap": "Canonical Kubernetes",
+    "microk8s": "MicroK8s",
+    "k0s": "k0s",
+    "openshift": "OpenShift",
+    "microshift": "MicroShift",
+}
+
+
+def plan_host(name: str, probe: Probe, answers: Answers) -> HostPlanned:
+    """What is to be done to the runtime of host `name`: nothing (strategy ``none`` and the reason, or a strategy
+    with an empty change when all is right already), a change, or refusals."""
+    override = answers.host.get(name)
+    if override is not None and override.skip:
+        return HostPlanned("none", "skipped by the answers")
+    if not probe.facts.gpus:
+        return HostPlanned("none", "no GPU")
+    asked = answers.strategy_for(name)
+    if asked == "none":
+        return HostPlanned("none", "the answers leave its runtime alone")
+    found = (*_unsupported(probe), *host_refusals(probe))
+    if found:
+        return refused(asked, *found)
+    offered = strategies(probe)
+    chosen = next((o for o in offered if (o.recommended if asked == "auto" else o.value == asked)), None)
+    if chosen is None or not chosen.enabled:
+        reason = chosen.reason if chosen else "no strategy fits this host"
+        return refused(asked, Refusal("strategy", f"{asked} is not possible here: {reason}", "use strategy auto"))
+    if chosen.value == "k3s-native":
+        return k3s.plan(name, probe, answers, chosen)
+    return containerd.plan(name, probe, answers, chosen)
+
+
+def strategies(probe: Probe) -> tuple[StrategyOption, ...]:
+    """Every strategy with whether it fits this host and why, and which of them ``auto`` takes."""
+    if not probe.facts.gpus:
+        changing: tuple[Strategy, ...] = ("k3s-native", "drop-in", "in-place")
+        nothing = "no GPU on this host"
+        return (*(StrategyOption(v, False, nothing) for v in changing), StrategyOption("none", True, nothing, True))
+    blocked = next(iter((*_unsupported(probe), *host_refusals(probe))), None)
+    offered = (k3s.offer(probe), *containerd.offer(probe))
+    if blocked is not None:
+        offered = tuple(StrategyOption(o.value, False, blocked.why) for o in offered)
+    return (*offered, StrategyOption("none", True, "its runtime stays as it is"))
+
+
+def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
+    """Flavours and runtimes that gpuwizard does not change."""
+    facts = probe.facts
+    flavour = facts.kubernetes.flavour
+    if flavour == "unknown":
+        return (
+            Refusal(
+                "unknown-flavour",
+                "it is not known which Kubernetes runs here",
+                "probe as root; `gpuwizard check` shows what was found",
+            ),
+        )
+    if flavour in _NAMES:
+        return (
+            Refusal(
+                "flavour",
+                f"{_NAMES[flavour]} keeps its own runtime configuration, which this version does not change",
+                "its hosts can be looked at and validated; set strategy none for them",
+            ),
+        )
+    runtime = containerd.chosen_runtime(facts)
+    if runtime is None:
+        return (Refusal("no-runtime", "no containerd was found that a kubelet could use"),)
+    if runtime.kind != "containerd":
+        return (Refusal("runtime-kind", f"the kubelet uses {runtime.kind}, which this version does not change"),)
+    if runtime.running is False:
+        unit = runtime.unit or "its service"
+        return (
+            Refusal(
+                "not-running",
+                f"{unit} is not running",
+                f"start {unit} and see that the node is Ready: nothing could tell a mistake of ours from this one",
+            ),
+        )
+    if runtime.version is None:
+        return (Refusal("unknown-version", "the version of containerd is not known", "probe as root"),)
+    return ()

@@ -1,0 +1,121 @@
+"""Diffs as data, objects as text, plans on disk."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from gpuwizard.actions import FileChange
+from gpuwizard.answers.model import Answers
+from gpuwizard.errors import RefusedError, UsageError
+from gpuwizard.facts.cluster import ClusterView
+from gpuwizard.plan import store
+from gpuwizard.plan.build import build_plan
+from gpuwizard.plan.diff import diff_text, file_diff, text_diff
+from gpuwizard.plan.shown import shown_yaml
+from gpuwizard.secret import SecretBytes
+from tests.plan_probes import MAIN, containerd_host
+
+
+def change(before: bytes | None, after: bytes | None) -> str:
+    return diff_text(
+        file_diff(
+            FileChange(
+                "/f", None if before is None else SecretBytes(before), None if after is None else SecretBytes(after)
+            )
+        )
+    )
+
+
+def test_unified_diff_with_line_numbers() -> None:
+    before = "".join(f"line {i}\n" for i in range(1, 12))
+    lines = text_diff(before, before.replace("line 6\n", "line six\n"), "f")
+    assert [line.text for line in lines] == [
+        "--- f", "+++ f", "@@ -3,7 +3,7 @@", " line 3", " line 4", " line 5", "-line 6", "+line six",
+        " line 7", " line 8", " line 9",
+    ]  # fmt: skip
+    removed = next(line for line in lines if line.kind == "removed")
+    added = next(line for line in lines if line.kind == "added")
+    assert (removed.old, removed.new, added.old, added.new) == (6, None, None, 6)
+
+
+def test_new_removed_and_equal_files() -> None:
+    assert change(None, b"a\n") == "--- /dev/null\n+++ /f\n@@ -0,0 +1 @@\n+a\n"
+    assert change(b"a\n", None) == "--- /f\n+++ /dev/null\n@@ -1 +0,0 @@\n-a\n"
+    assert change(b"a\n", b"a\n") == ""
+
+
+def test_line_ends_and_control_characters_are_visible() -> None:
+    assert "␍" in change(b"a\r\n", b"a\n")
+    assert "no newline at the end" in change(b"a\n", b"a")
+    assert "\x1b" not in change(None, b"\x1b[2Jred\x07\n")
+    assert "+�" not in change(None, b"plain\n")
+
+
+def test_a_changed_secret_is_a_visible_change() -> None:
+    text = change(b'password = "one"\n', b'password = "two"\n')
+    assert "one" not in text
+    assert "two" not in text
+    assert len([line for line in text.splitlines() if "redacted" in line]) == 2
+    assert change(b'password = "one"\n', b'password = "one"\nx = 1\n').count("redacted") == 1
+
+
+def test_shown_yaml_hides_bookkeeping_and_secrets() -> None:
+    shown = shown_yaml(
+        {
+            "kind": "Secret",
+            "apiVersion": "v1",
+            "status": {"x": 1},
+            "data": {"key": "SECRET"},
+            "metadata": {
+                "name": "n",
+                "uid": "u",
+                "resourceVersion": "1",
+                "managedFields": [],
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
+            },
+        }
+    )
+    assert shown.startswith("apiVersion: v1\nkind: Secret\nmetadata:\n  name: n\ndata:\n  key:")
+    for hidden in ("SECRET", "uid", "resourceVersion", "managedFields", "annotations", "status"):
+        assert hidden not in shown
+
+
+def test_saved_plan_comes_back_equal_and_private(tmp_path: Path) -> None:
+    raw = b'version = 2\n# \xff\n[plugins."io.containerd.grpc.v1.cri".registry.configs.r.auth]\npassword = "x"\n'
+    answers = Answers(hosts=("n1",))
+    made = build_plan({"n1": containerd_host("1.7.24", {MAIN: raw})}, answers, ClusterView(error="down"))
+    assert made.hosts[0].actions
+    path = tmp_path / "plan.json"
+    store.save_plan(made, answers, path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert store.load_plan(path) == (made, answers)
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_plan_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    store.save_plan(build_plan({"n1": containerd_host("1.7.24", {})}, Answers(), None), Answers(), path)
+    document = json.loads(path.read_text())
+    document["plan"]["hosts"][0]["actions"][0]["change"]["path"] = "/etc/passwd"
+    path.write_text(json.dumps(document))
+    with pytest.raises(RefusedError, match="changed by hand"):
+        store.load_plan(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"schema": "x"}', '{"schema": "gpuwizard.saved-plan/1", "plan": {}}']
+)
+def test_what_is_no_plan(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(UsageError):
+        store.load_plan(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        store.load_plan(tmp_path / "absent")
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be saved"):
+        store.save_plan(build_plan({}, Answers(), None), Answers(), tmp_path / "no" / "plan.json")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 __all__ = ["ClusterView", "NodeView", "ObjectKey", "ObjectState", "key_of"]
@@ -44,7 +45,11 @@ class ObjectState:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node as the API shows it. `allocatable` and `capacity` hold the raw quantity strings."""
+    """A node as the API shows it. `allocatable` and `capacity` hold the raw quantity strings.
+
+    `ready_reason`, `ready_message` and `ready_since` are those of its Ready condition; `heartbeat` is the kubelet's
+    last sign of life (its lease, or the condition). `unschedulable` is true when the node is cordoned.
+    """
 
     name: str
     ready: bool | None
@@ -55,6 +60,11 @@ class NodeView:
     runtime_version: str | None = None
     runtime_handlers: tuple[str, ...] = ()
     kubelet_version: str | None = None
+    ready_reason: str = ""
+    ready_message: str = ""
+    ready_since: datetime | None = None
+    heartbeat: datetime | None = None
+    unschedulable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Gpu:
 
     `pci` is the sysfs address (``0000:83:00.0``), `pci_id` vendor:device (``10de:2335``). `memory_bytes` is None
     where the GPU shares the host's memory (GB10, Jetson): then `unified_memory` is true. `seen_by` says which of
-    ``pci`` and ``nvidia-smi`` know it.
+    ``pci`` and ``nvidia-smi`` know it. `mig_devices` are the profiles of its MIG devices (``1g.10gb``).
     """
 
     pci: str | None = None
@@ -71,13 +71,15 @@ class Gpu:
     mig: str | None = None
     bound_driver: str | None = None
     seen_by: tuple[str, ...] = ()
+    mig_devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DriverFacts:
     """Driver versions (`hosts.md §0 rule 6`): loaded module, module on disk for the running kernel, user space,
     module for the newest installed kernel. `problem` is nvidia-smi's own words when it fails; `problem_code`
-    its exit status."""
+    its exit status. `kernels_without_module` are the installed kernels for which there is certainly no module;
+    `smi_seconds` is how long nvidia-smi took (whole seconds)."""
 
     loaded: str | None = None
     on_disk: str | None = None
@@ -87,6 +89,9 @@ class DriverFacts:
     problem: str | None = None
     problem_code: int | None = None
     newest_kernel: str | None = None
+    kernels_without_module: tuple[str, ...] = ()
+    smi_seconds: float | None = None
+    persistence: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,33 @@
+"""What is right and wrong with a host: every rule put to one probe."""
+
+from gpuwizard.facts.model import Probe
+from gpuwizard.findings import driver, gpu, host, kubernetes, runtime
+from gpuwizard.findings.model import Finding, Severity
+from gpuwizard.findings.rule import Rule, evaluate
+
+__all__ = ["RULES", "Finding", "Rule", "Severity", "explain", "find"]
+
+RULES: tuple[Rule, ...] = (
+    *gpu.RULES,
+    *driver.RULES,
+    *runtime.RULES,
+    *kubernetes.RULES,
+    *host.RULES,
+    runtime.HEALTHY,
+)
+"""All rules; their ids never change."""
+
+_ORDER: tuple[Severity, ...] = ("error", "warning", "info", "ok")
+
+
+def find(probe: Probe) -> tuple[Finding, ...]:
+    """The findings on one host, errors first, then by id. ``GW-OK-001`` comes only without an error."""
+    found = [finding for rule in RULES if rule is not runtime.HEALTHY and (finding := evaluate(rule, probe))]
+    if not any(finding.severity == "error" for finding in found) and (healthy := evaluate(runtime.HEALTHY, probe)):
+        found.append(healthy)
+    return tuple(sorted(found, key=lambda finding: (_ORDER.index(finding.severity), finding.id)))
+
+
+def explain(rule_id: str) -> Rule | None:
+    """The rule of that id, in any spelling of upper and lower case."""
+    return next((rule for rule in RULES if rule.id == rule_id.strip().upper()), None)

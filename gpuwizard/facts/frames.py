@@ -1,0 +1,95 @@
+"""The probe's output taken apart: sections ``@@ name[:key] status bytes``, whatever lies between, before or after."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Frames", "Section", "read_frames"]
+
+_HEADER = re.compile(rb"^@@ ([a-z0-9][a-z0-9-]*)(?::(\S[^\n]*?))? (\d{1,3}) (\d{1,9})\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section. `status` is the exit status of the command behind it; `cut` is true when bytes are missing."""
+
+    name: str
+    key: str
+    status: int
+    data: bytes
+    cut: bool = False
+
+    @property
+    def text(self) -> str:
+        """The content as text; bytes that are not UTF-8 show as U+FFFD."""
+        return self.data.decode("utf-8", "replace")
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that are not empty."""
+        return [line for line in self.text.split("\n") if line.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """All sections in order. Where a name and key come twice the first one counts: it had more rights."""
+
+    sections: tuple[Section, ...]
+
+    def get(self, name: str, key: str = "") -> Section | None:
+        """The section of that name and key."""
+        return next((s for s in self.sections if s.name == name and s.key == key), None)
+
+    def text(self, name: str, key: str = "") -> str | None:
+        """The text of that section, None when it is missing."""
+        section = self.get(name, key)
+        return None if section is None else section.text
+
+    def good(self, name: str, key: str = "") -> str | None:
+        """The text of that section when its command ended with status 0."""
+        section = self.get(name, key)
+        return section.text if section is not None and section.status == 0 else None
+
+    def lines(self, name: str, key: str = "") -> list[str]:
+        """The lines of that section; none when it is missing."""
+        section = self.get(name, key)
+        return [] if section is None else section.lines
+
+    def all(self, name: str) -> Iterator[Section]:
+        """Every section of that name, one per key."""
+        seen: set[str] = set()
+        for section in self.sections:
+            if section.name == name and section.key not in seen:
+                seen.add(section.key)
+                yield section
+
+    @property
+    def complete(self) -> bool:
+        """True when the script came to its end."""
+        return self.get("end") is not None
+
+
+def read_frames(raw: bytes) -> Frames:
+    """Take the output apart. The announced length decides, so that no content can pose as a header; where the
+    length does not fit (cut off, or a byte was changed on the way) the next header line does. Never raises.
+    """
+    sections: list[Section] = []
+    position = 0
+    while (header := _HEADER.search(raw, position)) is not None:
+        start = header.end()
+        end = start + int(header[4])
+        fits = end < len(raw) and raw[end : end + 1] == b"\n" and raw[end + 1 : end + 4] in (b"@@ ", b"@@", b"@", b"")
+        if not fits:
+            following = _HEADER.search(raw, start)
+            end = len(raw) if following is None else max(start, following.start() - 1)
+        sections.append(
+            Section(
+                name=header[1].decode("ascii"),
+                key=(header[2] or b"").decode("utf-8", "replace"),
+                status=int(header[3]),
+                data=raw[start:end],
+                cut=not fits,
+            )
+        )
+        position = end
+    return Frames(tuple(sections))

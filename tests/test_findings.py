@@ -1,0 +1,342 @@
+"""Every rule on text that provokes it, and on a host where all is well."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuwizard.facts.model import (
+    Gpu,
+    Handler,
+    HostFacts,
+    HostFile,
+    KubernetesFacts,
+    OsFacts,
+    PrivilegeFacts,
+    Probe,
+    RuntimeFacts,
+    Unseen,
+)
+from gpuwizard.facts.parse import parse_probe
+from gpuwizard.findings import RULES, explain, find
+from gpuwizard.findings.model import Finding
+from gpuwizard.secret import SecretBytes
+
+CAPTURE = (Path(__file__).parent / "data" / "facts" / "kubeadm_h200.probe").read_bytes()
+COPIED_TEMPLATE = """\
+[plugins.opt]
+  path = "{{ .NodeConfig.Containerd.Opt }}"
+[plugins.cri]
+  stream_server_address = "127.0.0.1"
+[plugins.cri.containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+"""
+NVIDIA_TWICE = """\
+{{ template "base" . }}
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes."nvidia"]
+  runtime_type = "io.containerd.runc.v2"
+"""
+
+
+def edit(section: str, data: str, status: int = 0, probe: bytes = CAPTURE) -> bytes:
+    """The captured probe with one section replaced, or added before the end."""
+    new = f"@@ {section} {status} {len(data.encode())}\n{data}\n".encode()
+    old = re.search(rb"@@ %s \d+ \d+\n" % re.escape(section.encode()), probe)
+    if old is None:
+        end = probe.index(b"@@ end ")
+        return probe[:end] + new + probe[end:]
+    length = int(old[0].split()[-1])
+    return probe[: old.start()] + new + probe[old.end() + length + 1 :]
+
+
+def without(*sections: str, probe: bytes = CAPTURE) -> bytes:
+    for section in sections:
+        old = re.search(rb"@@ %s \d+ \d+\n" % re.escape(section.encode()), probe)
+        assert old is not None, section
+        probe = probe[: old.start()] + probe[old.end() + int(old[0].split()[-1]) + 1 :]
+    return probe
+
+
+def ready() -> Probe:
+    """The captured host after the handler was added."""
+    probe = parse_probe(CAPTURE)
+    (runtime,) = probe.facts.runtimes
+    handlers = {**runtime.handlers, "nvidia": Handler("io.containerd.runc.v2", {"SystemdCgroup": True})}
+    return changed(probe, runtimes=(replace(runtime, handlers=handlers),))
+
+
+def changed(probe: Probe, **facts: Any) -> Probe:
+    return replace(probe, facts=replace(probe.facts, **facts))
+
+
+def only(probe: Probe | bytes, rule: str) -> Finding:
+    found = find(parse_probe(probe) if isinstance(probe, bytes) else probe)
+    matching = [finding for finding in found if finding.id == rule]
+    assert len(matching) == 1, [f.id for f in found]
+    finding = matching[0]
+    assert finding.evidence
+    assert finding.cause
+    assert finding.remedy
+    return finding
+
+
+def ids(probe: Probe | bytes) -> list[str]:
+    return [finding.id for finding in find(parse_probe(probe) if isinstance(probe, bytes) else probe)]
+
+
+def test_all_is_well() -> None:
+    finding = only(ready(), "GW-OK-001")
+    assert finding.severity == "ok"
+    assert ids(ready()) == ["GW-OK-001"]
+    assert any("NVIDIA H200" in line for line in finding.evidence)
+
+
+def test_no_handler_is_what_the_plan_mends() -> None:
+    finding = only(CAPTURE, "GW-RUNTIME-001")
+    assert (finding.severity, finding.fixable) == ("error", True)
+    assert "handlers: runc, site" in finding.evidence
+    assert "GW-OK-001" not in ids(CAPTURE)
+
+
+def test_no_gpu() -> None:
+    raw = without("pci", "pci-drivers", "smi-core", "smi-more", "smi-started")
+    finding = only(edit("pci", "", probe=edit("smi-missing", "", probe=raw)), "GW-GPU-001")
+    assert finding.severity == "info"
+    assert ids(edit("unseen", "PCI devices|there is no /sys", probe=raw)) == []
+
+
+def no_driver() -> bytes:
+    raw = without("pci-drivers", "nvrm-version", "module-version", "nvml-files", "smi-core", "smi-more", "smi-started")
+    raw = edit("modinfo", "modinfo: ERROR: Module nvidia not found.", 1, probe=raw)
+    return edit("smi-missing", "", probe=edit("nvml-files", "", probe=raw))
+
+
+def test_no_driver() -> None:
+    finding = only(no_driver(), "GW-DRIVER-001")
+    assert finding.severity == "error"
+    assert "0000:00:06.0, NVIDIA H200, bound to no driver" in finding.evidence
+    assert any("modinfo finds no module" in line for line in finding.evidence)
+
+
+def test_no_driver_for_an_old_gpu() -> None:
+    raw = edit("pci", "0000:00:06.0 0x1db6 0x030200 0\n", probe=no_driver())
+    assert "branch 580" in only(raw, "GW-DRIVER-001").cause
+
+
+def test_module_for_another_kernel_only() -> None:
+    raw = edit("kernels", "6.8.0-85-generic\n6.8.0-90-generic\n", probe=no_driver())
+    finding = only(edit("modinfo-other:6.8.0-90-generic", "580.95.05", probe=raw), "GW-DRIVER-002")
+    assert "installed kernel 6.8.0-90-generic: module 580.95.05" in finding.evidence
+
+
+def test_driver_and_library_differ() -> None:
+    raw = edit("nvml-files", "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.178.04\n")
+    said = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.178"
+    finding = only(edit("smi-core", said, 18, probe=raw), "GW-DRIVER-003")
+    assert finding.evidence[:2] == ("loaded module: 580.159.04", "library: 580.178.04")
+    assert "GW-DRIVER-006" not in ids(edit("smi-core", said, 18, probe=raw))
+
+
+@pytest.mark.parametrize("driver", ["nouveau", "nova_core"])
+def test_another_driver_holds_it(driver: str) -> None:
+    link = f"lrwxrwxrwx 1 root root 0 Nov 20 /sys/bus/pci/devices/0000:00:06.0/driver -> ../drivers/{driver}"
+    raw = edit("pci-drivers", link, probe=edit("pci-drivers", "", probe=no_driver()))
+    assert f"bound to {driver}" in only(raw, "GW-DRIVER-004").evidence[0]
+    assert "GW-DRIVER-001" not in ids(raw)
+
+
+def test_installed_and_not_loaded_under_secure_boot() -> None:
+    raw = edit("modinfo", "580.95.05", probe=no_driver())
+    assert "modprobe nvidia" in only(raw, "GW-DRIVER-005").remedy
+    locked = edit("secure-boot", "SecureBoot enabled", probe=raw)
+    assert "Secure Boot is on" in only(locked, "GW-DRIVER-005").evidence
+
+
+def test_nvidia_smi_reports_a_problem() -> None:
+    finding = only(edit("smi-core", "Failed to initialize NVML: GPU is lost", 15), "GW-DRIVER-006")
+    assert finding.evidence == ("nvidia-smi: Failed to initialize NVML: GPU is lost (exit status 15)",)
+    raw = edit(
+        "smi-core",
+        "0, GPU-a, NVIDIA H200, 00000000:00:06.0, 0x233510DE, 580.159.04, 143771, Disabled, Enabled\n"
+        "WARNING: infoROM is corrupted at gpu 0000:00:06.0",
+        14,
+    )
+    assert only(raw, "GW-DRIVER-006").severity == "warning"
+    assert parse_probe(raw).facts.gpus[0].uuid == "GPU-a"
+
+
+def test_the_next_kernel_has_no_module() -> None:
+    raw = edit("kernels", "6.8.0-85-generic\n6.8.0-90-generic\n")
+    raw = edit("modinfo-other:6.8.0-90-generic", "modinfo: ERROR: Module nvidia not found.", 1, probe=raw)
+    assert only(raw, "GW-DRIVER-007").severity == "warning"
+
+
+def test_an_upgrade_waits() -> None:
+    assert only(edit("modinfo", "580.178.04"), "GW-DRIVER-008").severity == "warning"
+
+
+def test_slow_without_persistence() -> None:
+    row = "0, GPU-a, NVIDIA H200, 00000000:00:06.0, 0x233510DE, 580.159.04, 143771, Disabled, Disabled"
+    assert "30 s" in only(edit("smi-seconds", "30", probe=edit("smi-core", row)), "GW-DRIVER-009").evidence[0]
+
+
+def test_a_gpu_is_lost() -> None:
+    raw = edit("pci", "0000:00:06.0 0x2335 0x030200 0\n0000:5f:00.0 0x2335 0x030200 0\n")
+    finding = only(raw, "GW-GPU-002")
+    assert finding.evidence[0] == "PCI shows 2 GPUs, nvidia-smi 1"
+    assert finding.evidence[1].startswith("0000:5f:00.0")
+
+
+def test_gb10() -> None:
+    raw = edit("smi-core", "0, GPU-b, NVIDIA GB10, 0000000F:01:00.0, 0x2E1210DE, 580.95.05, [N/A], [N/A], Enabled")
+    finding = only(edit("pci", "000f:01:00.0 0x2e12 0x030000 0\n", probe=raw), "GW-GPU-003")
+    assert "shared with the CPU" in finding.evidence[0]
+
+
+def test_toolkit_missing() -> None:
+    finding = only(without("toolkit-runtime", "toolkit-version"), "GW-TOOLKIT-001")
+    assert "nvidia-ctk is not there either" in finding.evidence
+    assert not only(without("toolkit-runtime"), "GW-RUNTIME-001").fixable
+
+
+def test_two_cdi_specifications() -> None:
+    raw = edit("cdi-specs", "/etc/cdi/nvidia.yaml\n/var/run/cdi/nvidia.yaml\n/run/cdi/nvidia.yaml\n")
+    assert only(raw, "GW-TOOLKIT-002").evidence == ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml")
+
+
+def runtime(**changes: Any) -> Probe:
+    probe = ready()
+    return changed(probe, runtimes=(replace(probe.facts.runtimes[0], **changes),))
+
+
+def test_default_handler_is_not_defined() -> None:
+    finding = only(runtime(default_handler="kata"), "GW-RUNTIME-002")
+    assert "default_runtime_name = 'kata'" in finding.evidence
+    unread = replace(runtime(handlers={}, default_handler="runc"), readable=False)
+    assert "GW-RUNTIME-002" not in ids(unread)  # the built-in runc is in no file
+
+
+def test_cri_is_down() -> None:
+    finding = only(runtime(cri="error", effective_error="io.containerd.grpc.v1 cri error"), "GW-RUNTIME-003")
+    assert "CRI plugin: error" in finding.evidence
+    assert only(runtime(cri="disabled"), "GW-RUNTIME-003")
+
+
+def test_configuration_cannot_be_evaluated() -> None:
+    raw = edit("containerd-error:700", "containerd: failed to load TOML: bad", 1, probe=without("containerd-dump:700"))
+    assert "containerd: failed to load TOML: bad" in only(raw, "GW-RUNTIME-004").evidence
+
+
+def test_the_kubelets_runtime_is_unknown() -> None:
+    assert "socket" in only(runtime(used_by_kubelet=None), "GW-RUNTIME-005").evidence[0]
+
+
+def test_the_kubelets_runtime_is_down() -> None:
+    assert only(runtime(running=False), "GW-RUNTIME-006")
+
+
+def k3s(template: str, *, handlers: tuple[str, ...] = ("runc",)) -> Probe:
+    path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"
+    probe = changed(
+        ready(),
+        kubernetes=KubernetesFacts("k3s", service="k3s.service", templates=(path,), active=True),
+        runtimes=(
+            RuntimeFacts(
+                "containerd",
+                config_path="/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+                handlers={name: Handler("io.containerd.runc.v2") for name in handlers},
+                default_handler="runc",
+                used_by_kubelet=True,
+                running=True,
+            ),
+        ),
+    )
+    return replace(probe, files={path: HostFile(path, SecretBytes(template.encode()))})
+
+
+def test_a_copied_template() -> None:
+    finding = only(k3s(COPIED_TEMPLATE), "GW-K3S-001")
+    assert finding.severity == "error"  # it hides the handler although the toolkit is there
+    assert any("version 1" in line for line in finding.evidence)
+    assert only(k3s(COPIED_TEMPLATE, handlers=("runc", "nvidia")), "GW-K3S-001").severity == "warning"
+    hidden = only(k3s(COPIED_TEMPLATE), "GW-RUNTIME-001")
+    assert "config.toml.tmpl" in hidden.cause
+    assert not hidden.fixable
+
+
+def test_a_template_with_the_base_is_fine() -> None:
+    assert "GW-K3S-001" not in ids(k3s('{{- template "base" . -}}\n', handlers=("runc", "nvidia")))
+
+
+def test_nvidia_twice() -> None:
+    assert "nvidia" in only(k3s(NVIDIA_TWICE), "GW-K3S-002").evidence[0]
+    assert "GW-K3S-001" not in ids(k3s(NVIDIA_TWICE))
+
+
+def test_k3s_detects_at_its_start() -> None:
+    probe = replace(k3s("x"), files={})
+    probe = changed(probe, kubernetes=replace(probe.facts.kubernetes, templates=()))
+    finding = only(probe, "GW-RUNTIME-001")
+    assert finding.fixable
+    assert "when it starts" in finding.cause
+
+
+def test_kubernetes_is_stopped_or_absent() -> None:
+    assert only(changed(ready(), kubernetes=KubernetesFacts("k3s", active=False)), "GW-KUBE-001")
+    assert only(changed(ready(), kubernetes=KubernetesFacts("none")), "GW-KUBE-002").severity == "info"
+
+
+def test_unknown_distribution() -> None:
+    finding = only(edit("os-release", 'ID=photon\nPRETTY_NAME="VMware Photon OS/Linux"\n'), "GW-HOST-001")
+    assert finding.evidence == ("ID=photon, ID_LIKE=none", "VMware Photon OS/Linux")
+    assert only(without("os-release"), "GW-HOST-001")
+
+
+def test_no_sudo() -> None:
+    finding = only(edit("privilege", "refused|ops|ops is not in the sudoers file."), "GW-HOST-002")
+    assert (finding.severity, finding.evidence[0]) == ("error", "logged in as ops")
+    assert only(edit("privilege", "refused|ops|what?"), "GW-HOST-002").severity == "warning"
+    password = edit("privilege", "refused|ops|sudo: a password is required")
+    assert only(password, "GW-HOST-003").severity == "info"
+    assert "GW-HOST-002" not in ids(password)
+
+
+def test_immutable_container_and_vendor_systems() -> None:
+    assert only(edit("os-release", "ID=flatcar\n"), "GW-HOST-004")
+    assert only(changed(ready(), os=OsFacts("debian", family="debian", kind="container")), "GW-HOST-005")
+    assert "DGX OS 7.5.0" in only(edit("dgx-release", 'DGX_OTA_VERSION="7.5.0"'), "GW-HOST-006").evidence
+    assert "WSL2" in only(changed(ready(), os=OsFacts("ubuntu", family="debian", kind="wsl2")), "GW-HOST-006").title
+
+
+def test_a_probe_that_was_cut() -> None:
+    assert only(CAPTURE[:-20], "GW-HOST-007").severity == "error"
+    assert ids(b"") == ["GW-HOST-007"]  # and nothing is said to be missing
+
+
+def test_nvswitches_without_fabric_manager() -> None:
+    assert only(changed(ready(), nvswitches=4), "GW-HOST-008")
+    assert ids(changed(ready(), nvswitches=4, components=("nvidia-fabricmanager",))) == ["GW-OK-001"]
+
+
+def test_nothing_is_claimed_of_a_host_that_was_not_seen() -> None:
+    blank = Probe(HostFacts(unseen=(Unseen("everything", "x"),), privilege=PrivilegeFacts()), readable=False)
+    assert ids(blank) == ["GW-HOST-007"]
+    assert ids(changed(blank, gpus=(Gpu("0000:01:00.0", seen_by=("pci",)),))) == ["GW-HOST-007"]
+
+
+def test_order_and_explanations() -> None:
+    found = find(parse_probe(no_driver()))
+    order = ["error", "warning", "info", "ok"]
+    assert [order.index(f.severity) for f in found] == sorted(order.index(f.severity) for f in found)
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert re.fullmatch(r"GW-[A-Z0-9]+-\d{3}", rule.id)
+        assert explain(rule.id.lower()) is rule
+    assert explain("GW-NONE-001") is None
+
+
+def test_every_rule_has_a_test() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [rule.id for rule in RULES if f'"{rule.id}"' not in text] == []

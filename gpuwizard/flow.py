@@ -1,0 +1,333 @@
+"""The stages in order, as functions over a session: both front ends call these, and nothing else of the engine."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuwizard.answers.toml import write_answers
+from gpuwizard.errors import GpuwizardError, RefusedError
+from gpuwizard.events import Asker, Emit, Event, HostProgress, Note, StageChanged
+from gpuwizard.facts.cluster import ClusterView
+from gpuwizard.findings import find
+from gpuwizard.plan.build import build_plan
+from gpuwizard.plan.model import Plan
+from gpuwizard.remote.options import ConnectOptions
+from gpuwizard.remote.target import HostTarget
+from gpuwizard.session import HostRecord, Session
+from gpuwizard.steps import desired_objects
+
+if TYPE_CHECKING:
+    from gpuwizard.journal import Journal, RunRecord
+    from gpuwizard.monitor.model import Sample
+    from gpuwizard.remote.transport import Transport
+    from gpuwizard.work.apply import Report
+    from gpuwizard.work.pods import PodView
+
+__all__ = [
+    "close",
+    "connect_cluster",
+    "connect_options",
+    "make_plan",
+    "monitor",
+    "open_journal",
+    "probe",
+    "roll_back",
+    "run_plan",
+    "run_validation",
+    "save_answers",
+    "validated_nodes",
+]
+
+
+def connect_options(session: Session) -> ConnectOptions:
+    """How to log in, from the answers, or from the fleet when it is simulated."""
+    if session.fleet is not None:
+        return session.fleet.options
+    if session.login is not None:
+        return session.login
+    chosen = session.answers.connection
+    session.login = ConnectOptions(
+        user=chosen.user,
+        identity=_path(chosen.identity),
+        jump=chosen.jump,
+        ssh_config=_path(chosen.ssh_config),
+        known_hosts=_path(chosen.known_hosts),
+        host_keys=chosen.host_keys or ("ask" if session.interactive else "strict"),
+        connect_timeout=chosen.connect_timeout,
+        password=session.password,
+        sudo_password=session.sudo_password,
+    )
+    return session.login
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+async def probe(session: Session, emit: Emit, ask: Asker, only: Sequence[str] | None = None) -> None:
+    """Log in to every host that has no open connection and probe all of them (or `only` those), many at a time.
+
+    A host that fails keeps its error in its record; the others go on.
+    """
+    from gpuwizard.remote.pool import connect_all
+
+    records = [r for name, r in session.hosts.items() if only is None or name in only]
+    emit(StageChanged("probe", "started", f"{len(records)} hosts"))
+    session.plan = None
+    probes: list[asyncio.Task[None]] = []
+
+    def connected(target: HostTarget, result: "Transport | GpuwizardError") -> None:
+        record = session.hosts[target.name]
+        if isinstance(result, GpuwizardError):
+            _failed(session, record, result, emit)
+            return
+        record.transport = result
+        probes.append(asyncio.create_task(_probe_one(session, record, emit)))
+
+    waiting = []
+    for record in records:
+        record.probe, record.findings, record.error = None, (), None
+        if record.transport is not None and record.transport.alive:
+            probes.append(asyncio.create_task(_probe_one(session, record, emit)))
+            continue
+        _set_state(session, record, "connecting", emit)
+        waiting.append(record.target)
+    try:
+        await connect_all(
+            waiting, connect_options(session), ask, parallel=session.answers.connection.parallel, on_result=connected
+        )
+        await asyncio.gather(*probes)
+    finally:
+        for task in probes:
+            task.cancel()
+    ready = sum(1 for r in records if r.state == "ready")
+    emit(StageChanged("probe", "finished", f"{ready} of {len(records)} hosts answered"))
+
+
+async def _probe_one(session: Session, record: HostRecord, emit: Emit) -> None:
+    from gpuwizard.work.probe import probe_host
+
+    assert record.transport is not None
+    _set_state(session, record, "probing", emit)
+    started = session.clock.monotonic()
+    try:
+        known = connect_options(session).sudo_password is not None
+        record.probe = await probe_host(record.transport, sudo_password_known=known)
+        if session.interactive and not known and record.probe.facts.privilege.sudo == "password":
+            record.probe = await probe_host(record.transport, sudo_password_known=True)
+    except GpuwizardError as error:
+        _failed(session, record, error, emit)
+        return
+    record.findings = find(record.probe)
+    record.seconds = session.clock.monotonic() - started
+    _set_state(session, record, "ready", emit)
+
+
+def _set_state(session: Session, record: HostRecord, state: str, emit: Emit, message: str = "") -> None:
+    record.state = state  # type: ignore[assignment]
+    record.since = session.clock.monotonic()
+    emit(HostProgress(record.name, "probe", state, message))
+
+
+def _failed(session: Session, record: HostRecord, error: GpuwizardError, emit: Emit) -> None:
+    record.error = error
+    _set_state(session, record, "failed", emit, str(error))
+
+
+async def connect_cluster(session: Session, emit: Emit) -> None:
+    """Open the Kubernetes API when the answers want it managed; a failure is kept as `cluster_view.error`."""
+    from gpuwizard.kube.cluster import open_cluster
+
+    if not session.answers.kubernetes.manage:
+        await _close_cluster(session)
+        session.cluster_view = None
+        return
+    if session.cluster is not None:
+        return
+    try:
+        if session.fleet is not None:
+            session.cluster = await open_cluster(config=session.fleet.kubeconfig)
+        else:
+            chosen = session.answers.kubernetes
+            session.cluster = await open_cluster(kubeconfig=_path(chosen.kubeconfig), context=chosen.context)
+    except GpuwizardError as error:
+        session.cluster_view = ClusterView(error=str(error))
+        emit(Note("plan", str(error), "warning", data={"remedy": error.remedy}))
+
+
+async def make_plan(session: Session, emit: Emit) -> Plan:
+    """Look at the cluster's live objects and build the plan; it is kept as `session.plan`."""
+    emit(StageChanged("plan", "started"))
+    await connect_cluster(session, emit)
+    wanted = desired_objects(session.answers, session.probes)
+    if session.cluster is not None:
+        try:
+            session.cluster_view = await session.cluster.view(wanted)
+        except GpuwizardError as error:
+            await _close_cluster(session)
+            session.cluster_view = ClusterView(error=str(error))
+    session.plan = build_plan(session.probes, session.answers, session.cluster_view, session.unreachable)
+    emit(StageChanged("plan", "finished", f"{len(session.plan.actions)} actions"))
+    return session.plan
+
+
+def open_journal(session: Session, rolls_back: str | None = None) -> "Journal":
+    """Begin a run: a new run id and its folder under the state directory."""
+    from gpuwizard.journal import Journal, new_run_id
+
+    session.run_id = new_run_id(session.clock)
+    plan = None if rolls_back else session.plan
+    return Journal.open(session.state_dir, session.run_id, plan, rolls_back=rolls_back)
+
+
+async def run_plan(session: Session, emit: Emit, ask: Asker) -> "Report":
+    """Apply `session.plan`: canary first, then batches. Every event also goes to the run's journal.
+
+    Raises RefusedError when there is no plan or the fleet may not apply.
+    """
+    from gpuwizard.work.apply import apply_plan
+
+    plan = session.plan
+    if plan is None:
+        raise RefusedError("there is no plan to apply", remedy="make a plan first")
+    _may_change(session)
+    with open_journal(session) as journal:
+        both = _both(emit, journal.emit)
+        both(StageChanged("apply", "started", plan.hash))
+        session.report = await apply_plan(
+            plan,
+            session.transports,
+            session.cluster,
+            session.answers,
+            session.run_id or "",
+            both,
+            ask,
+            session.clock,
+            journal,
+        )
+        both(StageChanged("apply", "finished"))
+    return session.report
+
+
+async def roll_back(session: Session, run: "RunRecord", emit: Emit, ask: Asker) -> "Report":
+    """Put back what `run` changed, host by host, as a run of its own; the hosts must be probed (connected) before."""
+    from gpuwizard.work.rollback import rollback
+
+    _may_change(session)
+    await connect_cluster(session, emit)
+    with open_journal(session, rolls_back=run.id) as journal:
+        both = _both(emit, journal.emit)
+        both(StageChanged("rollback", "started", run.id))
+        session.report = await rollback(
+            run,
+            session.transports,
+            session.cluster,
+            session.answers,
+            session.run_id or "",
+            both,
+            ask,
+            session.clock,
+            journal,
+        )
+        both(StageChanged("rollback", "finished"))
+    return session.report
+
+
+def _may_change(session: Session) -> None:
+    """Raise RefusedError when the simulated hosts could not be kept away from this machine."""
+    if session.fleet is not None and session.fleet.can_apply is not None:
+        raise RefusedError(
+            "the simulated fleet cannot be kept away from this machine",
+            where=session.fleet.can_apply,
+            remedy="use a Linux kernel with Landlock (5.13 or newer) or macOS; probing and planning work here",
+        )
+
+
+def _both(first: Emit, second: Emit) -> Emit:
+    def emit(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return emit
+
+
+async def run_validation(session: Session, emit: Emit) -> None:
+    """Prove it with pods on every GPU host that is in order; results land in `session.validation`."""
+    from gpuwizard.work.validate import validate
+
+    if session.cluster is None or not session.answers.validation.enabled:
+        session.validation = {}
+        return
+    emit(StageChanged("validate", "started"))
+    nodes = validated_nodes(session)
+    session.validation = await validate(
+        session.cluster,
+        nodes,
+        session.answers,
+        session.run_id or "check",
+        emit,
+        session.clock,
+        gpus={host: len(session.probes[host].facts.gpus) for host in nodes},
+    )
+    failed = sorted(host for host, reason in session.validation.items() if reason is not None)
+    emit(StageChanged("validate", "finished", f"failed on {', '.join(failed)}" if failed else "all passed"))
+
+
+def validated_nodes(session: Session) -> dict[str, str]:
+    """Hosts with GPUs and their node names: those that were confirmed and those where nothing is to be done."""
+    nodes = {}
+    outcomes = session.report.outcomes if session.report else {}
+    for planned in session.plan.hosts if session.plan else ():
+        outcome = outcomes.get(planned.name)
+        confirmed = outcome is not None and outcome.outcome == "confirmed"
+        in_order = confirmed or not (planned.actions or planned.refusals)
+        probed = session.probes.get(planned.name)
+        if in_order and planned.node_name and probed and probed.facts.gpus and planned.strategy != "none":
+            nodes[planned.name] = planned.node_name
+    return nodes
+
+
+async def monitor(
+    session: Session,
+    on_samples: "Callable[[str, tuple[Sample, ...]], None]",
+    on_pods: "Callable[[tuple[PodView, ...]], None]",
+    interval: float = 2.0,
+) -> None:
+    """Watch GPUs of all connected hosts over the open connections, and gpuwizard's pods, until cancelled."""
+    from gpuwizard.monitor.collect import watch_host
+    from gpuwizard.work.pods import watch_pods
+
+    async with asyncio.TaskGroup() as group:
+        for name, record in session.hosts.items():
+            has_gpus = record.probe is not None and record.probe.facts.gpus
+            if record.transport is not None and has_gpus:
+                group.create_task(
+                    watch_host(record.transport, interval, on_samples, session.clock), name=f"monitor {name}"
+                )
+        if session.cluster is not None:
+            group.create_task(watch_pods(session.cluster, session.answers.kubernetes.namespace, on_pods))
+
+
+def save_answers(session: Session, path: Path) -> None:
+    """Write the answers file that reproduces this run; comments of an existing file survive.
+
+    Raises UsageError when the path cannot be written.
+    """
+    write_answers(session.answers, path)
+    session.answers_path = path
+
+
+async def _close_cluster(session: Session) -> None:
+    cluster, session.cluster = session.cluster, None
+    if cluster is not None:
+        await cluster.close()
+
+
+async def close(session: Session) -> None:
+    """Close every connection."""
+    await _close_cluster(session)
+    transports = [r.transport for r in session.hosts.values() if r.transport is not None]
+    for record in session.hosts.values():
+        record.transport = None
+    await asyncio.gather(*(t.close() for t in transports), return_exceptions=True)

@@ -1,0 +1,105 @@
+"""A remote script as the bytes that go over the wire, such that a cut transfer runs nothing (`safety.md`, Scripts).
+
+Everything stands inside one ``{ … }`` whose closing brace is the last line. A shell parses a compound command to its
+end before it runs any of it, so a text that lost its tail is a syntax error, wherever it was cut.
+"""
+
+import base64
+import hashlib
+import re
+import shlex
+
+from gpuwizard.remote.transport import Payload, Script
+
+__all__ = ["render"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PAYLOAD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_TOKEN = re.compile(r"[A-Za-z0-9_]{8,}")
+
+_PREAMBLE = """\
+LC_ALL=C
+export LC_ALL
+R=${GPUWIZARD_FLEET_ROOT-}
+case $R in
+'') PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin ;;
+esac
+export PATH
+cd "$R/" || exit 96
+"""
+
+_PAYLOAD_SETUP = """\
+PAYLOADS=$(umask 077 && mktemp -d "$R/tmp/gpuwizard.XXXXXXXX") || {
+echo 'gpuwizard: no place for temporary files' >&2
+exit 97
+}
+trap 'rm -rf "$PAYLOADS"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 141' PIPE
+trap 'exit 143' TERM
+gpuwizard_payload() {
+(umask 077 && base64 -d >"$PAYLOADS/$1") &&
+[ $(wc -c <"$PAYLOADS/$1") -eq "$2" ] &&
+[ "$(sha256sum <"$PAYLOADS/$1" | cut -c 1-64)" = "$3" ] && return 0
+echo "gpuwizard: payload $1 arrived damaged" >&2
+exit 97
+}
+"""
+
+
+def render(script: Script, token: str, *, lines: bool = False) -> bytes:
+    """The text for ``sh -s``. It prints `token` as a line on stdout and on stderr before ``main`` runs.
+
+    With `lines`, ``main`` keeps the channel as its standard input: send nothing before the token was seen, because
+    some shells read their script in blocks. Exit status: main's; 96 no root directory, 97 a payload is damaged.
+    Raises ValueError for a name that is none or a NUL byte.
+    """
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("the token must be letters and digits")
+    parts = [
+        "{\n",
+        _PREAMBLE,
+        script.text.rstrip("\n"),
+        "\n",
+        f"printf '%s\\n' {token}\nprintf '%s\\n' {token} >&2\n",
+        *(_assignment(name, value) for name, value in script.environment.items()),
+        *_payloads(script.payloads, token),
+        _call(script, lines=lines),
+        "exit $?\n}\n",
+    ]
+    text = "".join(parts)
+    if "\0" in text:
+        raise ValueError("a script cannot hold NUL bytes")
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _assignment(name: str, value: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no shell variable")
+    return f"{name}={shlex.quote(value)}\n"
+
+
+def _payloads(payloads: tuple[Payload, ...], token: str) -> list[str]:
+    if not payloads:
+        return []
+    names = [p.name for p in payloads]
+    if len(set(names)) != len(names):
+        raise ValueError("two payloads have one name")
+    return [_PAYLOAD_SETUP, *(_payload(p, token) for p in payloads)]
+
+
+def _payload(payload: Payload, token: str) -> str:
+    if not _PAYLOAD_NAME.fullmatch(payload.name):
+        raise ValueError(f"{payload.name!r} is no payload name")
+    digest = hashlib.sha256(payload.data).hexdigest()
+    body = base64.encodebytes(payload.data).decode("ascii")
+    end = f"END_{token}"
+    return f"gpuwizard_payload {payload.name} {len(payload.data)} {digest} <<'{end}'\n{body}{end}\n"
+
+
+def _call(script: Script, *, lines: bool) -> str:
+    """The call of main. With payloads it runs in a subshell, so that no trap of its own can keep them from going."""
+    words = " ".join(["main", *(shlex.quote(argument) for argument in script.arguments)])
+    call = f"( {words} )" if script.payloads else words
+    return f"{call}\n" if lines else f"{call} </dev/null\n"

@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "${GPUWIZARD_FLEET_USER:-nobody}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from typing import Any
 
 import asyncssh
 
@@ -121,38 +122,54 @@ class HostServer:
                 os.close(descriptor)
             process.channel.abort()
             return
-        await process.redirect(
-            stdin=os.fdopen(to_stdin, "wb", buffering=0),
-            stdout=os.fdopen(from_stdout, "rb", buffering=0),
-            stderr=os.fdopen(from_stderr, "rb", buffering=0),
-        )
+        await process.redirect(stdin=os.fdopen(to_stdin, "wb", buffering=0))
+        pumps = [
+            asyncio.create_task(_pump(from_stdout, process.stdout)),
+            asyncio.create_task(_pump(from_stderr, process.stderr)),
+        ]
         ended = asyncio.create_task(child.wait())
         closed = asyncio.create_task(process.channel.wait_closed())
         try:
             await asyncio.wait({ended, closed}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                await self._finish(process, ended.result(), closed)
+                drained = asyncio.create_task(asyncio.wait(pumps))
+                either: set[asyncio.Task[Any]] = {drained, closed}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                _finish(process, ended.result())
             else:
                 await asyncio.wait({ended}, timeout=self._grace)
                 child.kill()
         finally:
-            ended.cancel()
-            closed.cancel()
+            for task in (ended, closed, *pumps):
+                task.cancel()
             await process.wait_closed()
 
-    async def _finish(
-        self, process: "asyncssh.SSHServerProcess[bytes]", status: int | None, closed: "asyncio.Task[None]"
-    ) -> None:
-        """Pass on what is still in the pipes, then the exit status."""
-        drained = asyncio.create_task(process.stdout.drain())
-        await asyncio.wait({drained, closed}, return_when=asyncio.FIRST_COMPLETED)
-        drained.cancel()
-        if status is None:
-            process.channel.abort()
-        elif status < 0:
-            process.exit_with_signal("KILL" if status == -9 else "TERM")
-        else:
-            process.exit(status)
+
+async def _pump(descriptor: int, channel: "asyncssh.SSHWriter[bytes]") -> None:
+    """Pass on what comes out of a pipe until it ends or the channel is gone."""
+    reader = asyncio.StreamReader()
+    with os.fdopen(descriptor, "rb", buffering=0) as pipe:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            while data := await reader.read(65536):
+                channel.write(data)
+                await channel.drain()
+        except (BrokenPipeError, ConnectionError):
+            return
+        finally:
+            transport.close()
+
+
+def _finish(process: "asyncssh.SSHServerProcess[bytes]", status: int | None) -> None:
+    """End the channel with the exit status; None: the process was lost with its host."""
+    if status is None:
+        process.channel.abort()
+    elif status < 0:
+        process.exit_with_signal("KILL" if status == -9 else "TERM")
+    else:
+        process.exit(status)
 
 
 class _Login(asyncssh.SSHServer):

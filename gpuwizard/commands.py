@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+UNTOUCHED = ("unchanged", "refused", "unreachable")
+
+
 def _quiet(_: Event) -> None:
     """Progress is not a result: a command whose stdout is its result says nothing meanwhile."""
 
@@ -241,13 +244,15 @@ async def _roll_back(arguments: argparse.Namespace, run_id: str) -> int:
         run = find_run(session.state_dir, run_id)
         session.answers = answers_from(arguments, run.answers)
         session.set_hosts(run.answers.hosts)
+        changed = {host.name for host in run.hosts if host.actions and host.outcome not in UNTOUCHED}
+        session.hosts = {name: record for name, record in session.hosts.items() if name in changed}
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
         if not arguments.yes:
-            _confirm(len(run.hosts))
+            _confirm(len(session.hosts))
         await flow.probe(session, emit, Unattended())
         await flow.roll_back(session, run, emit, Unattended())
         if not arguments.json:
-            for line in show.summary_lines(session):
+            for line in show.summary_lines(session, undo=False):
                 say(line)
         return exit_code(session)
 

@@ -119,8 +119,8 @@ def runtime_summary(facts: HostFacts) -> str:
     return ", ".join(words)
 
 
-def summary_lines(session: Session) -> Iterator[str]:
-    """How a run ended, host by host, trouble named."""
+def summary_lines(session: Session, *, undo: bool = True) -> Iterator[str]:
+    """How a run ended, host by host, trouble named; with `undo` also how to take it back."""
     yield "result:"
     for name in sorted(session.hosts):
         mark, text = _ended(session, name)
@@ -132,7 +132,7 @@ def summary_lines(session: Session) -> Iterator[str]:
         yield f"  ✗ cluster: {session.cluster_view.error}"
     if session.report is not None and session.report.cluster_error:
         yield f"  ✗ cluster: {session.report.cluster_error}"
-    if session.run_id:
+    if session.run_id and undo:
         yield f"run {session.run_id}: `gpuwizard rollback {session.run_id}` puts everything back"
 
 

@@ -340,3 +340,16 @@ def test_order_and_explanations() -> None:
 def test_every_rule_has_a_test() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert [rule.id for rule in RULES if f'"{rule.id}"' not in text] == []
+
+
+def test_no_handler_is_not_promised_to_be_mended_while_the_toolkit_is_missing() -> None:
+    from gpuwizard.facts.model import Gpu, Handler, HostFacts, KubernetesFacts, Probe, RuntimeFacts
+
+    facts = HostFacts(
+        gpus=(Gpu(pci="0000:17:00.0", pci_id="10de:26b9", bound_driver="nvidia", seen_by=("pci",)),),
+        runtimes=(RuntimeFacts("containerd", "2.1.4", used_by_kubelet=True, handlers={"runc": Handler()}),),
+        kubernetes=KubernetesFacts("kubeadm", role="worker"),
+    )
+    found = next(f for f in find(Probe(facts)) if f.id == "GW-RUNTIME-001")
+    assert not found.fixable
+    assert "Install the toolkit first" in found.remedy

@@ -49,7 +49,9 @@ def _no_handler(probe: Probe) -> Verdict | None:
         remedy = "Restart the service: gpuwizard's plan does that." if toolkit else "Install the toolkit first."
         ours = toolkit and flavour == "k3s" and not probe.facts.kubernetes.templates
         return Verdict(evidence, cause=cause, remedy=remedy, fixable=ours)
-    return Verdict(evidence, fixable=toolkit and flavour == "kubeadm" and runtime.kind == "containerd")
+    if not toolkit:
+        return Verdict(evidence, remedy="Install the toolkit first; gpuwizard's plan then adds the handler.")
+    return Verdict(evidence, fixable=flavour == "kubeadm" and runtime.kind == "containerd")
 
 
 def _default_undefined(probe: Probe) -> Verdict | None:

@@ -1,0 +1,163 @@
+# What PID 1 runs on the host without us: replace, restart, health; and the revert, by timer, by failure or at boot.
+# Part of the guard (see guard.sh).
+
+restart_unit() {
+    still_applying || { WHY="the run is $STATE, nothing is restarted"; return 9; }
+    restart_now
+}
+
+restart_now() {
+    unit_state "$(param unit)"
+    printf '%s %s\n' "$(date +%s)" "$PID" >"$RUN/activated" && flush "$RUN/activated" || return 1
+    ctl reset-failed "$(param unit)" >/dev/null 2>&1 || :
+    # Newer systemd advises a daemon-reload here, which must not happen; what matters is seen by looking.
+    ctl restart --no-block "$(param unit)" >/dev/null 2>"$RUN/restart.err" || {
+        WHY="$(param unit) could not be restarted: $(one_line <"$RUN/restart.err")"
+        return 1
+    }
+}
+
+old_pid() {
+    OLD_PID=0
+    [ ! -r "$RUN/activated" ] || read -r _ OLD_PID <"$RUN/activated"
+}
+
+# One attempt at the change; WHY says what failed. 9: a revert has begun, everything is its business now.
+change() {
+    WHY=
+    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
+        [ "$KIND" = write ] || continue
+        note "step replace $CONFIGURED"
+        change_one replace_row || return
+    done <"$RUN/table"
+    drop_folders "$RUN/unmake"
+    unit=$(param unit)
+    [ -n "$unit" ] || return 0
+    note "step restart $unit"
+    change_one restart_unit || return
+    old_pid
+    note "step health $unit must come up within $(param limit) s and stay up for $(param hold) s"
+    stay_up "$(param limit)" "$(param hold)" "$(wanted_cri)"
+    case $? in
+        0) ;;
+        9) return 9 ;;
+        *)
+            last_words "$unit"
+            return 1
+            ;;
+    esac
+    handlers_live || return 1
+    printf '%s %s\n' "$up_pid" "$up_restarts" >"$RUN/up"
+}
+
+wanted_cri() {
+    if [ -n "$(param socket)" ]; then param cri; else echo any; fi
+}
+
+# Run one step under the state lock; what it says of a failure has to cross the subshell.
+change_one() {
+    rm -f "$RUN/why"
+    locked step_under_lock "$1"
+    status=$?
+    [ "$status" = 0 ] || WHY=$(cat "$RUN/why" 2>/dev/null)
+    return "$status"
+}
+
+step_under_lock() {
+    WHY=
+    "$1"
+    status=$?
+    [ "$status" = 0 ] || printf '%s\n' "${WHY:-$1 failed}" >"$RUN/why"
+    return "$status"
+}
+
+go() {
+    exec >>"$RUN/log" 2>&1 </dev/null
+    if ! transition armed applying ""; then
+        note "info the run is not armed: nothing is done"
+        return 1
+    fi
+    change
+    case $? in
+        0) ;;
+        9) return 1 ;;
+        *)
+            note "error $WHY"
+            printf '%s\n' "$WHY" >"$RUN/failure"
+            revert "$WHY"
+            return 1
+            ;;
+    esac
+    if ! transition applying healthy ""; then
+        note "info the run was reverted meanwhile"
+        return 1
+    fi
+}
+
+# Put back what the run changed. Only one revert works at a time; a confirmed run is never reverted by it.
+revert() (
+    exec >>"$RUN/log" 2>&1 </dev/null
+    flock -n 7 || { note "info another revert is at work"; exit 0; }
+    if ! transition "armed applying healthy reverting revert-failed" reverting "$1"; then
+        read_state
+        case $STATE in confirmed | reverted) disarm ;; esac
+        exit 0
+    fi
+    for attempt in 1 2 3; do
+        FOREIGN='' WHY=''
+        if restore_all && well_again; then
+            finish_revert "$1"
+            exit 0
+        fi
+        note "error attempt $attempt to revert: $WHY"
+        [ "$attempt" = 3 ] || sleep 5
+    done
+    transition reverting revert-failed "$WHY"
+    exit 1
+) 7>>"$RUN/revert.lock"
+
+finish_revert() {
+    result=$1
+    [ -z "$FOREIGN" ] || result="$result; foreign change left alone:$FOREIGN"
+    transition reverting reverted "$result"
+    disarm
+}
+
+restore_all() {
+    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
+        if ! restore_row; then
+            WHY="$CONFIGURED could not be put back"
+            return 1
+        fi
+    done <"$RUN/table.reverse"
+    drop_folders "$RUN/made"
+}
+
+# Restart when the runtime may have seen the change, and see that it is as well as it was before.
+well_again() {
+    unit=$(param unit)
+    [ -n "$unit" ] && [ -z "$AT_BOOT" ] || return 0
+    unit_state "$unit"
+    if [ ! -e "$RUN/activated" ] && [ "$PID" = "$(param pid0)" ]; then
+        return 0
+    fi
+    note "step revert-restart $unit"
+    restart_now || return 1
+    [ "$(param active0)" = active ] || return 0
+    old_pid
+    cri=any
+    [ "$(param cri0)" != ok ] || cri=ok
+    stay_up 90 5 "$cri" && return 0
+    last_words "$unit"
+    return 1
+}
+
+# At the next boot, before the runtime starts: files only, no systemctl at all.
+at_boot() {
+    if [ "$(boot_id)" = "$(cat "$RUN/boot")" ]; then
+        note "info the boot unit was started without a boot: nothing is done"
+        return 0
+    fi
+    AT_BOOT=1
+    revert "the host was restarted before the change was confirmed"
+}

@@ -1,0 +1,217 @@
+# Is the runtime well: the unit, the CRI plugins, the handlers. Every limit is in seconds of the host.
+# Part of the guard (see guard.sh).
+
+# Set ACTIVE, SUB, PID and RESTARTS of unit $1.
+unit_state() {
+    ACTIVE=unknown SUB=unknown PID=0 RESTARTS=0
+    shown=$(ctl show -p ActiveState -p SubState -p MainPID -p NRestarts "$1" 2>/dev/null) || :
+    while IFS='=' read -r key value; do
+        case $key in
+            ActiveState) ACTIVE=$value ;;
+            SubState) SUB=$value ;;
+            MainPID) PID=$value ;;
+            NRestarts) RESTARTS=$value ;;
+        esac
+    done <<END
+$shown
+END
+}
+
+# The ctr that belongs to the runtime: next to its binary, else on PATH, else K3s' own.
+run_ctr() {
+    beside=$(param binary)
+    beside=${beside%/*}/ctr
+    if [ -z "$R" ] && [ -x "$beside" ]; then
+        timeout 20 "$beside" "$@"
+    elif command -v ctr >/dev/null 2>&1; then
+        timeout 20 ctr "$@"
+    elif command -v k3s >/dev/null 2>&1; then
+        timeout 20 k3s ctr "$@"
+    else
+        echo "no ctr on this host" >&2
+        return 127
+    fi
+}
+
+# Print what the daemon says of its CRI plugins: ok, error, disabled or unreachable (runtimes.md section 12).
+cri_state() {
+    if ! plugins=$(run_ctr -a "$R$(param socket)" plugins ls 2>"$RUN/plugins.err" </dev/null); then
+        echo unreachable
+        return
+    fi
+    printf '%s\n' "$plugins" | awk '
+        $1 == "io.containerd.grpc.v1" && $2 == "cri" { seen = 1; if ($NF != "ok") bad = 1 }
+        $1 == "io.containerd.cri.v1" { if ($NF != "ok") bad = 1 }
+        END { print bad ? "error" : seen ? "ok" : "disabled" }'
+}
+
+# Print "default NAME" and "handler NAME" lines of a configuration that containerd (or K3s) printed.
+handlers_of() {
+    awk '
+        { gsub(/^[ \t]+|[ \t\r]+$/, "") }
+        /^\[/ {
+            inside = 0
+            line = $0
+            gsub(/["'\'']/, "", line)
+            if (line == "[plugins.io.containerd.grpc.v1.cri.containerd]" ||
+                line == "[plugins.io.containerd.cri.v1.runtime.containerd]" ||
+                line == "[plugins.cri.containerd]") inside = 1
+            at = index(line, ".containerd.runtimes.")
+            if (at && (line ~ /^\[plugins\.io\.containerd\.(grpc\.v1\.cri|cri\.v1\.runtime)\./ ||
+                       line ~ /^\[plugins\.cri\./)) {
+                name = substr(line, at + 21)
+                sub(/\]$/, "", name)
+                sub(/\.(options|cni_conf_dir)$/, "", name)
+                if (!(name in seen)) { seen[name] = 1; print "handler " name }
+            }
+            next
+        }
+        inside && /^default_runtime_name[ \t]*=/ {
+            sub(/^[^=]*=[ \t]*/, "")
+            gsub(/["'\'']/, "")
+            print "default " $0
+        }' "$1"
+}
+
+# Check file $1 against the handlers and the default that the plan expects. WHY says what is missing.
+as_planned() {
+    handlers_of "$1" >"$RUN/handlers.now"
+    default=$(sed -n 's|^default ||p' "$RUN/handlers.now" | tail -n 1)
+    for handler in $(param handlers); do
+        if ! grep -q -x -F "handler $handler" "$RUN/handlers.now"; then
+            WHY="the handler $handler is not there"
+            return 1
+        fi
+    done
+    expected=$(param default)
+    if [ -n "$expected" ] && [ "${default:-runc}" != "$expected" ]; then
+        WHY="the default handler is ${default:-runc}, not $expected"
+        return 1
+    fi
+    default_defined "$RUN/handlers.now"
+}
+
+# A default handler without definition takes the node down, and config dump does not say so.
+default_defined() {
+    default=$(sed -n 's|^default ||p' "$1" | tail -n 1)
+    if [ -n "$default" ] && ! grep -q -x -F "handler $default" "$1"; then
+        WHY="the default handler $default is not defined"
+        return 1
+    fi
+}
+
+# Ask the host's own binary what its configuration comes to; result in $1.
+dump_config() {
+    binary=$(param binary)
+    # A simulated host has its own binaries on PATH only.
+    [ -z "$R" ] || binary=${binary##*/}
+    timeout 60 "$binary" --config "$R$(param config)" config dump >"$1" 2>"$1.err" </dev/null
+}
+
+# Does what is on the disk now give the handlers as planned?
+handlers_live() {
+    if [ -n "$(param rendered)" ]; then
+        if [ ! -r "$R$(param rendered)" ]; then
+            WHY="$(param rendered) is not there"
+            return 1
+        fi
+        as_planned "$R$(param rendered)"
+    elif [ -n "$(param binary)" ]; then
+        if ! dump_config "$RUN/dump.now"; then
+            WHY="config dump fails: $(one_line <"$RUN/dump.now.err")"
+            return 1
+        fi
+        as_planned "$RUN/dump.now"
+        set -- "$?"
+        rm -f "$RUN/dump.now" "$RUN/dump.now.err" "$RUN/handlers.now"
+        return "$1"
+    fi
+}
+
+waiting() {
+    note "wait $1 $2 $3 | $4"
+}
+
+# stay_up LIMIT HOLD CRI: the unit must be up with a process other than $OLD_PID within LIMIT seconds, and then keep
+# it for HOLD seconds without a restart. With CRI "ok" its CRI plugins must be ok at once and throughout. 9: the run
+# left the state in which this was asked, and the unit is somebody else's business now.
+stay_up() {
+    unit=$(param unit)
+    began=$(date +%s) held='' up_pid='' up_restarts=''
+    read_state
+    asked_in=$STATE
+    while :; do
+        moment=$(date +%s)
+        read_state
+        [ "$STATE" = "$asked_in" ] || return 9
+        unit_state "$unit"
+        cri=-
+        if [ -z "$held" ]; then
+            come_up "$3" || return 1
+            if [ -z "$held" ]; then
+                waiting "$((moment - began))" "$1" "$unit is up" "$ACTIVE ($SUB), CRI $cri"
+                if [ "$((moment - began))" -ge "$1" ]; then
+                    WHY="$unit is not up after $1 s: $ACTIVE ($SUB), CRI $cri"
+                    return 1
+                fi
+            fi
+        else
+            [ "$3" != ok ] || cri=$(cri_state)
+            if [ "$ACTIVE" != active ] || [ "$PID" != "$up_pid" ] || [ "$RESTARTS" != "$up_restarts" ]; then
+                WHY="$unit did not stay up: $ACTIVE ($SUB), process $PID instead of $up_pid, $RESTARTS restarts"
+                return 1
+            fi
+            if [ "$3" = ok ] && [ "$cri" != ok ]; then
+                WHY="the CRI plugin of $unit went from ok to $cri"
+                return 1
+            fi
+            [ "$((moment - held))" -lt "$2" ] || return 0
+            waiting "$((moment - held))" "$2" "$unit stays up" "process $PID, CRI $cri"
+        fi
+        sleep 1
+    done
+}
+
+# One look while the unit starts; sets held when it is up. Fails when waiting longer cannot help.
+come_up() {
+    case $ACTIVE in
+        active)
+            [ "$PID" != 0 ] && [ "$PID" != "$OLD_PID" ] || return 0
+            if [ "$1" = ok ]; then
+                cri=$(cri_state)
+                case $cri in
+                    ok) ;;
+                    unreachable) return 0 ;;
+                    *)
+                        WHY="$unit runs, but its CRI plugin is $cri"
+                        return 1
+                        ;;
+                esac
+            fi
+            held=$moment up_pid=$PID up_restarts=$RESTARTS
+            ;;
+        failed)
+            WHY="$unit failed to start"
+            return 1
+            ;;
+    esac
+    if [ "$RESTARTS" -ge 3 ]; then
+        WHY="$unit starts and dies again and again ($RESTARTS times)"
+        return 1
+    fi
+}
+
+# The complaints of the unit go to the log of the run, the last one also to WHY. Lines that print a whole
+# configuration are left out: it may hold passwords.
+last_words() {
+    command -v journalctl >/dev/null 2>&1 || return 0
+    words=$(journalctl -u "$1" -n 80 --no-pager -o cat 2>/dev/null </dev/null |
+        grep -i -E 'level=(warn|error|fatal)|fail|panic|refuse' | grep -v -i 'with config' | tail -n 5 | cut -c 1-400)
+    [ -n "$words" ] || return 0
+    while IFS= read -r line; do
+        note "unit $line"
+    done <<END
+$words
+END
+    WHY="$WHY; its last words: $(printf '%s\n' "$words" | tail -n 1)"
+}

@@ -1,0 +1,59 @@
+# The host's side of a guarded change: prepare, judge, arm, change under PID 1, health, confirm or revert.
+#
+# It is joined from guard-state, -files, -health, -judge, -prepare, -change, -arm and this file. The first call
+# (prepare) comes over SSH with its payloads and leaves a copy of the whole in the run folder; everything later, also
+# what PID 1 runs, is `sh RUNFOLDER/guard.sh ROLE RUN …`. A person can call it in the same way.
+#
+# Commands that POSIX does not have:
+#   always       sha256sum, base64, mktemp, readlink -f, stat -c, sync FILE, flock FD, flock -n FD, timeout SECONDS COMMAND,
+#                systemctl show -p P -p P UNIT | reset-failed UNIT | restart --no-block UNIT | is-active --quiet UNIT
+#                          | stop UNIT | enable --no-reload --quiet UNIT
+#                systemd-run --quiet --collect --unit=U [--on-active=Ns --timer-property=AccuracySec=1s]
+#                          --description=D sh SCRIPT ARG…
+#   containerd   unshare -m sh SCRIPT ARG…, mount --bind COPY FOLDER (inside it), BINARY --config FILE config dump,
+#                ctr -a SOCKET plugins ls
+#   K3s          k3s ctr -a SOCKET plugins ls (where there is no ctr)
+#   if present   restorecon, chcon, getfattr, setfattr, lsattr, journalctl
+# Time is only ever `sleep N` and `date +%s`.
+
+main() {
+    umask 077
+    AT_BOOT='' WHY='' OLD_PID=0
+    role=$1
+    case $role in
+        prepare)
+            use_run "$2"
+            (prepare "${3-}")
+            status=$?
+            read_state
+            # A refusal leaves nothing behind.
+            [ "$status" = 0 ] || [ "$STATE" != none ] || rm -rf "$RUN"
+            return "$status"
+            ;;
+        judge-inside)
+            need_run "$2"
+            judge_inside "$3"
+            ;;
+        arm | begin | confirm | status)
+            need_run "$2"
+            "$role"
+            ;;
+        go)
+            need_run "$2"
+            go
+            ;;
+        revert | undo)
+            need_run "$2"
+            "$role" "${3:-asked for}"
+            ;;
+        boot)
+            need_run "$2"
+            at_boot
+            ;;
+        watch)
+            need_run "$2"
+            watch "${3:-1}"
+            ;;
+        *) broken "unknown role" ;;
+    esac
+}

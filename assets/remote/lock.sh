@@ -1,0 +1,84 @@
+# Hold the run lock of the host while heartbeat lines arrive on standard input: RUN OWNER-TEXT.
+# Other commands than POSIX: flock -n FD. Time is only ever `sleep N` and `date +%s`.
+#
+# Says "@lock held", or "@lock busy TEXT" and ends with 3. It ends by itself after 30 s without a line, when standard
+# input closes, at the line "release", and when the same run asks for the lock again (after its link was cut).
+
+busy() {
+    printf '@lock busy %s\n' "$1"
+    exit 3
+}
+
+# An armed change of another run counts as busy: its revert may come at any moment.
+foreign_run() {
+    for state in "$FOLDER"/runs/*/state; do
+        [ -r "$state" ] || continue
+        other=${state%/state}
+        other=${other##*/}
+        [ "$other" != "$RUN" ] || continue
+        word='' since='' why=''
+        read -r word since why <"$state" || :
+        case $word in
+            armed | applying | healthy | reverting)
+                left=$(($(cat "$FOLDER/runs/$other/armed" 2>/dev/null || echo 0) - $(date +%s)))
+                busy "run $other has a change on this host that is not confirmed yet ($word); it reverts by itself in $left s"
+                ;;
+        esac
+    done
+}
+
+take() {
+    patience=15
+    until flock -n 9; do
+        holder='' text=''
+        read -r holder text <"$FOLDER/lock.owner" || :
+        [ "$holder" = "$RUN" ] && [ "$patience" -gt 0 ] || busy "${text:-another run holds the lock of this host}"
+        printf '%s\n' "$RUN" >"$FOLDER/lock.wanted"
+        patience=$((patience - 1))
+        sleep 1
+    done
+    rm -f "$FOLDER/lock.wanted"
+}
+
+# End the holder when the laptop is silent or the same run has come again by another link.
+watchdog() {
+    while sleep 1; do
+        beat=0 wanted=''
+        read -r beat <"$FOLDER/lock.beat" || :
+        [ ! -r "$FOLDER/lock.wanted" ] || read -r wanted <"$FOLDER/lock.wanted" || :
+        if [ "$(($(date +%s) - beat))" -gt 30 ] || [ "$wanted" = "$RUN" ]; then
+            kill "$HOLDER" 2>/dev/null
+            sleep 1
+            kill -KILL "$HOLDER" 2>/dev/null
+            return
+        fi
+    done
+}
+
+beat() {
+    date +%s >"$FOLDER/lock.beat.new" && mv -f "$FOLDER/lock.beat.new" "$FOLDER/lock.beat"
+} 9>&-
+
+main() {
+    umask 077
+    RUN=$1
+    FOLDER="$R/var/lib/gpuwizard"
+    [ ! -L "$FOLDER" ] || busy "$FOLDER is a symlink"
+    mkdir -p "$FOLDER" && chmod 0700 "$FOLDER" || busy "$FOLDER could not be made"
+    exec 9>>"$FOLDER/lock"
+    take
+    foreign_run
+    printf '%s %s\n' "$RUN" "$2" >"$FOLDER/lock.owner"
+    beat
+    # The process that holds the lock, whatever shell level main runs in.
+    HOLDER=$(exec sh -c 'echo "$PPID"')
+    watchdog </dev/null >/dev/null 2>&1 9>&- &
+    dog=$!
+    printf '@lock held\n'
+    while read -r line; do
+        [ "$line" != release ] || break
+        beat
+    done
+    kill "$dog" 2>/dev/null
+    : >"$FOLDER/lock.owner"
+}

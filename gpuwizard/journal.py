@@ -1,0 +1,301 @@
+"""Runs on disk: what a run set out to do, how each host ended, and every event as a JSON line.
+
+One folder per run under the state directory, readable by its owner only: ``runs/ID/run.json`` and
+``runs/ID/events.jsonl`` (`gpuwizard.event/1`). The hosts keep their own record; this one names the hosts to ask.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from gpuwizard.actions import Action, WriteFile
+from gpuwizard.answers.model import Answers
+from gpuwizard.clock import Clock, SystemClock
+from gpuwizard.describe import event_json
+from gpuwizard.errors import UsageError
+from gpuwizard.events import Event, HostOutcome
+from gpuwizard.facts.cluster import ObjectKey
+from gpuwizard.plan.model import Plan
+
+__all__ = ["Journal", "LabelRecord", "ObjectRecord", "RunHost", "RunRecord", "find_run", "list_runs", "new_run_id"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunHost:
+    """One host of a run. `files` are (path, sha256 before, sha256 after); `outcome` is None when it was not known
+    when the run ended."""
+
+    name: str
+    node: str | None = None
+    control_plane: bool = False
+    files: tuple[tuple[str, str, str], ...] = ()
+    actions: tuple[str, ...] = ()
+    outcome: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    """A node label that the run set."""
+
+    node: str
+    key: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRecord:
+    """A Kubernetes object that the run applied, with its cleaned YAML before (empty: it was not there) and after."""
+
+    key: ObjectKey
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as it lies on disk. `rolls_back` is the id of the run that it put back, for a rollback."""
+
+    id: str
+    started: str
+    finished: str | None = None
+    plan_hash: str = ""
+    rolls_back: str | None = None
+    answers: Answers = field(default_factory=Answers)
+    hosts: tuple[RunHost, ...] = ()
+    labels: tuple[LabelRecord, ...] = ()
+    objects: tuple[ObjectRecord, ...] = ()
+    server: str | None = None
+    cluster_error: str | None = None
+
+    def to_json(self) -> Json:
+        """The run for ``gpuwizard rollback --json``."""
+        return {
+            "id": self.id,
+            "started": self.started,
+            "finished": self.finished,
+            "plan_hash": self.plan_hash,
+            "rolls_back": self.rolls_back,
+            "hosts": [{"name": h.name, "outcome": h.outcome, "reason": h.reason} for h in self.hosts],
+            "cluster_error": self.cluster_error,
+        }
+
+    def line(self) -> str:
+        """The run in one line of a list."""
+        counts: dict[str, int] = {}
+        for host in self.hosts:
+            word = host.outcome or "unknown"
+            counts[word] = counts.get(word, 0) + 1
+        ended = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "no hosts"
+        what = f"rollback of {self.rolls_back}" if self.rolls_back else "apply"
+        state = "" if self.finished else " (was cut)"
+        return f"{self.id}  {self.started}  {what}: {ended}{state}"
+
+
+def new_run_id(clock: Clock) -> str:
+    """An id that sorts by time and that two laptops do not share: ``20261121-0114-3fa9c2``."""
+    return f"{clock.now():%Y%m%d-%H%M}-{secrets.token_hex(3)}"
+
+
+class Journal:
+    """The record of a run that is being written. Every change of it is on the disk before the next step."""
+
+    def __init__(self, folder: Path, record: Json, clock: Clock) -> None:
+        self.folder = folder
+        self._record = record
+        self._clock = clock
+        self._events: TextIO | None = None
+
+    @classmethod
+    def open(
+        cls, state_dir: Path, run_id: str, plan: Plan | None = None, *, rolls_back: str | None = None,
+        clock: Clock | None = None,
+    ) -> "Journal":  # fmt: skip
+        """Begin the record of run `run_id`. Raises UsageError when the state directory cannot be written."""
+        clock = clock or SystemClock()
+        folder = state_dir / "runs" / run_id
+        record: Json = {
+            "schema": "gpuwizard.run/1",
+            "id": run_id,
+            "started": _time(clock),
+            "finished": None,
+            "plan_hash": plan.hash if plan else "",
+            "rolls_back": rolls_back,
+            "hosts": [],
+            "labels": [],
+            "objects": [],
+        }
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        except OSError as error:
+            raise UsageError(
+                f"the state directory cannot be written: {error.strerror}",
+                where=str(state_dir),
+                remedy="set GPUWIZARD_STATE_DIR to a folder of yours",
+            ) from error
+        journal = cls(folder, record, clock)
+        journal._save()
+        return journal
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def emit(self, event: Event) -> None:
+        """Write one event as a JSON line (`gpuwizard.event/1`)."""
+        if self._events is None:
+            path = self.folder / "events.jsonl"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._events = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+        self._events.write(json.dumps(event_json(event, self._clock.now()), ensure_ascii=False) + "\n")
+
+    def begin(self, plan: Plan, answers: Answers) -> None:
+        """Write down what the run sets out to do, before anything is done."""
+        self._record["plan_hash"] = plan.hash
+        self._record["server"] = plan.cluster.server
+        self._record["answers"] = answers.model_dump(mode="json")
+        self._record["hosts"] = [
+            {
+                "name": h.name,
+                "node": h.node_name,
+                "control_plane": h.control_plane,
+                "files": _files(h.actions),
+                "actions": [a.id for a in h.actions],
+            }
+            for h in plan.hosts
+        ]
+        self._record["planned_objects"] = [
+            {"key": [a.key.api_version, a.key.kind, a.key.namespace, a.key.name], "before": a.before, "after": a.after}
+            for a in plan.cluster.actions
+        ]
+        self._save()
+
+    def begin_rollback(self, hosts: Iterable[str], answers: Answers) -> None:
+        """Write down which hosts a rollback is about."""
+        self._record["answers"] = answers.model_dump(mode="json")
+        self._record["hosts"] = [{"name": name} for name in hosts]
+        self._save()
+
+    def host(self, outcome: HostOutcome) -> None:
+        """One host has ended."""
+        for host in self._record["hosts"]:
+            if host["name"] == outcome.host:
+                host["outcome"], host["reason"] = outcome.outcome, outcome.reason
+        self._save()
+
+    def object_applied(self, key: ObjectKey) -> None:
+        """One object of the plan was applied."""
+        wanted = [key.api_version, key.kind, key.namespace, key.name]
+        self._record["objects"] += [o for o in self._record.get("planned_objects", ()) if o["key"] == wanted]
+        self._save()
+
+    def label_set(self, node: str, key: str, before: str | None, after: str) -> None:
+        """One node label was set."""
+        self._record["labels"].append({"node": node, "key": key, "before": before, "after": after})
+        self._save()
+
+    def is_labelled(self, node: str, key: str) -> bool:
+        """True when this run has set that label already."""
+        return any(entry["node"] == node and entry["key"] == key for entry in self._record["labels"])
+
+    def finish(self, outcomes: Iterable[HostOutcome], cluster_error: str | None) -> None:
+        """The run is over."""
+        for outcome in outcomes:
+            self.host(outcome)
+        self._record["cluster_error"] = cluster_error
+        self._record["finished"] = _time(self._clock)
+        self._save()
+
+    def _save(self) -> None:
+        path = self.folder / "run.json"
+        new = path.with_suffix(".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(self._record, file, ensure_ascii=False, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+
+
+def list_runs(state_dir: Path) -> tuple[RunRecord, ...]:
+    """The runs of this state directory, newest first. A record that cannot be read is left out."""
+    found = []
+    for path in (state_dir / "runs").glob("*/run.json"):
+        try:
+            found.append(_read(path))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return tuple(sorted(found, key=lambda r: (r.started, r.id), reverse=True))
+
+
+def find_run(state_dir: Path, run_id: str) -> RunRecord:
+    """The run of that id, or the only one whose id begins so. Raises UsageError when there is none."""
+    runs = list_runs(state_dir)
+    matching = [r for r in runs if r.id == run_id] or [r for r in runs if r.id.startswith(run_id)]
+    if len(matching) != 1:
+        what = "there is no run" if not matching else "more than one run begins with"
+        raise UsageError(f"{what} {run_id}", where=str(state_dir), remedy="`gpuwizard rollback` lists the runs")
+    return matching[0]
+
+
+def _read(path: Path) -> RunRecord:
+    data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return RunRecord(
+        id=data["id"],
+        started=data["started"],
+        finished=data.get("finished"),
+        plan_hash=data.get("plan_hash") or "",
+        rolls_back=data.get("rolls_back"),
+        answers=Answers.model_validate(data["answers"]) if data.get("answers") else Answers(),
+        hosts=tuple(
+            RunHost(
+                name=h["name"],
+                node=h.get("node"),
+                control_plane=bool(h.get("control_plane")),
+                files=tuple((f["path"], f["before"], f["after"]) for f in h.get("files", ())),
+                actions=tuple(h.get("actions", ())),
+                outcome=h.get("outcome"),
+                reason=h.get("reason") or "",
+            )
+            for h in data.get("hosts", ())
+        ),
+        labels=tuple(LabelRecord(e["node"], e["key"], e["before"], e["after"]) for e in data.get("labels", ())),
+        objects=tuple(ObjectRecord(ObjectKey(*o["key"]), o["before"], o["after"]) for o in data.get("objects", ())),
+        server=data.get("server"),
+        cluster_error=data.get("cluster_error"),
+    )
+
+
+def _files(actions: Iterable[Action]) -> list[Json]:
+    return [
+        {
+            "path": a.change.path,
+            "before": a.change.before.sha256 if a.change.before is not None else "absent",
+            "after": a.change.after.sha256 if a.change.after is not None else "absent",
+        }
+        for a in actions
+        if isinstance(a, WriteFile)
+    ]
+
+
+def _time(clock: Clock) -> str:
+    return f"{clock.now():%Y-%m-%dT%H:%M:%SZ}"

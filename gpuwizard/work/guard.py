@@ -1,0 +1,363 @@
+"""One guarded change on one host, driven from here: the host does the work alone, this watches, judges and confirms.
+
+Owns the promise that a host is reported only from its own state (`safety.md`). Whatever is lost on the way, the
+driver asks the host's state file and goes on from what it says.
+"""
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Literal
+
+from gpuwizard.clean import clean_line
+from gpuwizard.clock import Clock
+from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
+from gpuwizard.events import Emit, HostOutcome, Outcome, Waiting
+from gpuwizard.redact import redact_text
+from gpuwizard.remote.transport import Completed, Script, Transport
+from gpuwizard.work.guard_lines import event_of, progress
+from gpuwizard.work.guard_scripts import GuardedChange, HostState, call, host_state, prepare_script
+from gpuwizard.work.host_lock import HostLock
+
+__all__ = ["Dumps", "Guard", "Hooks"]
+
+_SHORT = 120.0  # limit of a call that only looks or writes a few files, in real seconds
+_GRACE = 60.0  # after T the revert of a host needs some time before its state says so
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
+_TROUBLES = 3
+_OVER = ("confirmed", "reverted", "revert-failed", "abandoned", "none")
+
+GuardStage = Literal["apply", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dumps:
+    """What the host's own runtime makes of the files as they are and of the staged ones; None where none was made."""
+
+    before: bytes | None
+    after: bytes | None
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _nothing_left(_: float) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the run knows and the guard does not; each raises GpuwizardError to refuse or to have it put back.
+
+    `check` runs under the lock before anything else; `accept` sees the dumps before the revert is armed; `settle`
+    gets the seconds that are left and returns when the node is well.
+    """
+
+    check: Callable[[], Awaitable[None]] = _nothing
+    accept: Callable[[Dumps], None] = lambda _: None
+    settle: Callable[[float], Awaitable[None]] = _nothing_left
+
+
+class Guard:
+    """One host's guarded change. `outcome` is set when it is over, also when it was cancelled."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        change: GuardedChange,
+        hooks: Hooks,
+        *,
+        emit: Emit,
+        clock: Clock,
+        stage: GuardStage = "apply",
+    ) -> None:
+        self._transport = transport
+        self._change = change
+        self._hooks = hooks
+        self._emit = emit
+        self._clock = clock
+        self._stage: GuardStage = stage
+        self._lock = HostLock(transport, change.run_id, change.by, clock)
+        self._armed_at: float | None = None
+        self._line = 1
+        self._troubles = 0
+        self._giving_up = ""
+        self.outcome: HostOutcome | None = None
+
+    async def run(self) -> HostOutcome:
+        """Do it and say how it ended. A first cancellation has the change put back and is then raised again; a
+        second one leaves at once. Never raises GpuwizardError."""
+        return await self._guarded(self._run())
+
+    async def put_back(self, why: str) -> HostOutcome:
+        """Have a change that was begun earlier and never confirmed put back; ends as `run`."""
+        self._giving_up = why
+        return await self._guarded(self._put_back_only())
+
+    async def _guarded(self, work: Coroutine[None, None, HostOutcome]) -> HostOutcome:
+        try:
+            self.outcome = await work
+        except asyncio.CancelledError:
+            self.outcome = self._unknown("interrupted")
+            with contextlib.suppress(GpuwizardError):
+                self.outcome = await self._wind_down()
+            raise
+        finally:
+            await self._lock.release()
+        return self.outcome
+
+    async def _run(self) -> HostOutcome:
+        try:
+            self._say("lock")
+            if not self._transport.alive:
+                await self._transport.reconnect()
+            await self._lock.take()
+            self._say("check")
+            await self._hooks.check()
+            nothing = await self._prepare()
+        except GpuwizardError as error:
+            return self._ended(_word_for(error), _text(error))
+        if nothing:
+            return self._ended("unchanged", nothing)
+        return self._outcome(await self._drive(HostState("prepared")))
+
+    async def _put_back_only(self) -> HostOutcome:
+        self._armed_at = self._clock.monotonic()
+        try:
+            if not self._transport.alive:
+                await self._transport.reconnect()
+            await self._lock.take()
+        except GpuwizardError as error:
+            return self._ended(_word_for(error), _text(error))
+        return self._outcome(await self._drive(HostState("applying")))
+
+    async def _prepare(self) -> str:
+        """Everything up to the armed revert. Returns why there is nothing to do, mostly empty. Raises RefusedError and
+        others."""
+        done = await self._run_script(prepare_script(self._change))
+        lines = done.stdout.decode("utf-8", "replace").splitlines()
+        self._raise_for(done, lines)
+        nothing = next((line for line in lines if line.startswith("@nothing ")), "")
+        if nothing:
+            return clean_line(nothing.removeprefix("@nothing "))
+        try:
+            self._hooks.accept(_dumps(lines))
+        except GpuwizardError:
+            await self._call("undo", "refused")
+            raise
+        return ""
+
+    async def _drive(self, state: HostState | None) -> HostState | None:
+        """Go on from `state` until the host's own state says that it is over; None when contact is lost for good."""
+        while state is not None and state.word not in _OVER:
+            try:
+                state = await self._next(state)
+            except UnreachableError as error:
+                state = await self._back(error)
+            except GpuwizardError as error:
+                state = await self._put_back(error)
+        return state
+
+    async def _next(self, state: HostState) -> HostState:
+        """The one action that follows from a state."""
+        if state.rebooted and state.word != "prepared":
+            return await self._undo("the host was restarted before the change was confirmed")
+        if state.stopped and state.word in ("armed", "applying"):
+            return await self._undo("the change stopped half-way on the host")
+        if self._giving_up and state.word in ("armed", "applying", "healthy"):
+            return await self._undo(self._giving_up)
+        match state.word:
+            case "prepared":
+                if not self._lock.held:
+                    await self._lock.take()
+                self._armed_at = self._clock.monotonic()
+                return await self._call("arm")
+            case "armed":
+                await self._call("begin")
+                return await self._watch()
+            case "healthy":
+                await self._hooks.settle(self._left(state))
+                self._say("confirm")
+                return await self._call("confirm")
+            case _:
+                return await self._watch()
+
+    async def _put_back(self, error: GpuwizardError) -> HostState | None:
+        """Something failed on our side or the host refused a step: from now on the only way is back. After some
+        tries it is left to the timer."""
+        self._troubles += 1
+        self._giving_up = self._giving_up or _text(error)
+        if self._troubles > _TROUBLES:
+            return None
+        await self._clock.sleep(_FIRST_PAUSE)
+        try:
+            return await self._call("status")
+        except UnreachableError as lost:
+            return await self._back(lost)
+        except GpuwizardError:
+            return HostState("applying")
+
+    async def _undo(self, why: str) -> HostState:
+        self._giving_up = why
+        return await self._call("undo", clean_line(redact_text(why), 300))
+
+    async def _wind_down(self) -> HostOutcome:
+        """After a cancellation: give up what has not begun, put back what has, and wait for the host to say so."""
+        why = "interrupted by the operator"
+        if self._armed_at is None:
+            with contextlib.suppress(UnreachableError):
+                await self._call("undo", why)
+            return self._ended("unchanged", f"{why} before anything was changed")
+        self._emit(progress(self._transport.name, self._stage, "revert", why))
+        self._giving_up = why
+        return self._outcome(await self._drive(HostState("applying")))
+
+    async def _watch(self) -> HostState:
+        limit = self._change.timeout + 600.0
+        done = await self._run_script(call("watch", self._change.run_id, str(self._line)), limit)
+        return self._state_in(done)
+
+    async def _back(self, error: UnreachableError) -> HostState | None:
+        """The link is lost: try again until the host must have reverted by itself, then give up."""
+        began, pause, reason = self._clock.monotonic(), _FIRST_PAUSE, _text(error)
+        limit = (self._armed_at or began) + self._change.timeout + _GRACE
+        while (now := self._clock.monotonic()) < limit:
+            name = self._transport.name
+            self._emit(Waiting(name, self._stage, "the host answers again", reason, now - began, limit - began))
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            try:
+                await self._transport.reconnect()
+                state = await self._call("status")
+            except GpuwizardError as again:
+                reason = _text(again)
+                continue
+            with contextlib.suppress(GpuwizardError):
+                await self._lock.take()
+            return state
+        return None
+
+    async def _call(self, role: str, *arguments: str) -> HostState:
+        """Call the guard on the host. Raises GpuwizardError with its own words when it fails."""
+        done = await self._run_script(call(role, self._change.run_id, *arguments))
+        lines = done.stdout.decode("utf-8", "replace").splitlines()
+        if host_state(lines) is None or any(line.startswith(("@refused ", "@error ")) for line in lines):
+            self._raise_for(done, lines)
+        return self._state_in(done)
+
+    async def _run_script(self, script: Script, timeout: float = _SHORT) -> Completed:
+        done = await self._transport.run(script, root=True, timeout=timeout, on_line=self._heard)
+        if done.status is None:
+            raise UnreachableError("the link was lost", where=self._transport.name)
+        return done
+
+    def _heard(self, line: str) -> None:
+        if line.startswith("@log "):
+            self._line += 1
+        event = event_of(line, self._transport.name, self._stage)
+        if event is not None:
+            self._emit(event)
+
+    def _state_in(self, done: Completed) -> HostState:
+        state = host_state(done.stdout.decode("utf-8", "replace").splitlines())
+        if state is None:
+            raise GpuwizardError(f"the host did not say how it stands: {_tail(done)}", where=self._transport.name)
+        return state
+
+    def _raise_for(self, done: Completed, lines: list[str]) -> None:
+        """Raise what the script refused or complained of; nothing when it ended well."""
+        where = self._transport.name
+        for line in lines:
+            if line.startswith("@refused "):
+                kind, _, why = line.removeprefix("@refused ").partition(" ")
+                raise RefusedError(redact_text(clean_line(why)), where=where, remedy=_REMEDIES.get(kind, ""))
+        for line in lines:
+            if line.startswith("@error "):
+                raise GpuwizardError(redact_text(clean_line(line.removeprefix("@error "))), where=where)
+        if not done.ok:
+            raise GpuwizardError(f"the script ended with {done.status}: {_tail(done)}", where=where)
+
+    def _left(self, state: HostState) -> float:
+        """Seconds until the host reverts by itself."""
+        if state.deadline is not None:
+            return float(state.deadline)
+        return (self._armed_at or 0.0) + self._change.timeout - self._clock.monotonic()
+
+    def _say(self, step: str) -> None:
+        self._emit(progress(self._transport.name, self._stage, step))
+
+    def _outcome(self, state: HostState | None) -> HostOutcome:
+        """How it ended, from the host's own state."""
+        if state is None:
+            return self._unknown("the host could not be asked again")
+        reason = redact_text(clean_line(state.failure or self._giving_up or state.reason))
+        match state.word:
+            case "confirmed":
+                return self._ended("confirmed")
+            case "reverted":
+                _, mark, foreign = state.reason.partition("; foreign change")
+                return self._ended("rolled-back", reason if mark in reason else f"{reason}{mark}{foreign}")
+            case "revert-failed":
+                return self._ended("failed", f"{reason}; putting it back failed: {clean_line(state.reason)}")
+            case "none" if self._armed_at is not None:
+                return self._unknown("the host's record of the run is gone")
+            case "abandoned" | "none":
+                return self._ended("refused", state.reason or reason or "nothing was changed")
+            case _:
+                return replace(self._unknown(reason), outcome="reverting")
+
+    def _ended(self, outcome: Outcome, reason: str = "") -> HostOutcome:
+        return HostOutcome(self._transport.name, outcome, reason, self._stage)
+
+    def _unknown(self, why: str) -> HostOutcome:
+        """Nothing is known from the host itself: what will happen there, and when."""
+        if self._armed_at is None:
+            return self._ended("unchanged", f"{why} before anything was changed")
+        left = self._armed_at + self._change.timeout - self._clock.monotonic()
+        when = self._clock.now() + timedelta(seconds=max(left, 0.0))
+        return HostOutcome(
+            self._transport.name, "unconfirmed", f"{why}; unless confirmed it reverts by itself", self._stage, when
+        )
+
+
+_REMEDIES = {
+    "stale": "look again and make a new plan",
+    "judge": "nothing was changed; the plan must be made differently",
+    "busy": "see `gpuwizard rollback` for the runs, or wait until the host has reverted by itself",
+    "no-room": "make room on that file system",
+    "foreign": "compare the file with the backup in the run folder and decide by hand",
+    "no-systemd": "change this host by hand",
+}
+
+
+def _word_for(error: GpuwizardError) -> Outcome:
+    """Nothing was changed yet: which outcome an error amounts to."""
+    match error:
+        case RefusedError():
+            return "refused"
+        case UnreachableError():
+            return "unreachable"
+        case _:
+            return "failed"
+
+
+def _text(error: GpuwizardError) -> str:
+    return f"{error.what} ({error.remedy})" if error.remedy else error.what
+
+
+def _tail(done: Completed) -> str:
+    text = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+    return redact_text(clean_line(text[-400:])) or f"exit status {done.status}"
+
+
+def _dumps(lines: list[str]) -> Dumps:
+    def found(which: str) -> bytes | None:
+        mark = f"@dump-{which} "
+        parts = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
+        return base64.b64decode("".join(parts)) if parts else None
+
+    return Dumps(found("before"), found("after"))

@@ -1,0 +1,88 @@
+"""The run lock of one host: held by a script there for as long as it hears heartbeats from here."""
+
+import asyncio
+import contextlib
+from contextlib import aclosing
+
+from gpuwizard.clock import Clock
+from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
+from gpuwizard.remote.transport import RemoteProcess, Transport
+from gpuwizard.work.guard_scripts import lock_script
+
+__all__ = ["HostLock"]
+
+_BEAT = 5.0  # the holder ends after 30 s of silence (`safety.md`, order on one host, 1)
+
+
+class HostLock:
+    """Take it before anything is looked at, release it at the very end. Taking it again after the link was lost is
+    allowed: the same run id takes over from its own former holder."""
+
+    def __init__(self, transport: Transport, run_id: str, owner: str, clock: Clock) -> None:
+        self._transport = transport
+        self._run_id = run_id
+        self._owner = owner
+        self._clock = clock
+        self._process: RemoteProcess | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> bool:
+        """True while the holder is known to run."""
+        return self._beating is not None and not self._beating.done()
+
+    async def take(self) -> None:
+        """Take the lock. Raises RefusedError with the owner's text when it is busy, else as `Transport.start`."""
+        await self._drop()
+        process = await self._transport.start(lock_script(self._run_id, self._owner), root=True)
+        self._process = process
+        answer = ""
+        async with aclosing(process.lines()) as lines:  # type: ignore[type-var]
+            async for line in lines:
+                if line.startswith("@lock "):
+                    answer = line.removeprefix("@lock ")
+                    break
+        if answer == "held":
+            self._beating = asyncio.create_task(self._beat(process))
+            return
+        await self._drop()
+        if answer.startswith("busy "):
+            raise RefusedError(
+                f"the host is locked: {answer.removeprefix('busy ')}",
+                where=self._transport.name,
+                remedy="wait until that run has ended",
+            )
+        raise GpuwizardError("the run lock could not be taken", where=self._transport.name)
+
+    async def release(self) -> None:
+        """Give it back; harmless when it is not held or the link is gone."""
+        if self._process is not None:
+            with contextlib.suppress(GpuwizardError):
+                await self._process.write_line("release")
+        await self._drop()
+
+    async def _beat(self, process: RemoteProcess) -> None:
+        ended = asyncio.create_task(process.wait())
+        try:
+            while not ended.done():
+                beat = asyncio.create_task(self._clock.sleep(_BEAT))
+                try:
+                    await asyncio.wait({beat, ended}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    beat.cancel()
+                if not ended.done():
+                    await process.write_line("beat")
+        except UnreachableError:
+            return
+        finally:
+            ended.cancel()
+
+    async def _drop(self) -> None:
+        beating, self._beating = self._beating, None
+        process, self._process = self._process, None
+        if beating is not None:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+        if process is not None:
+            with contextlib.suppress(GpuwizardError):
+                await process.close()

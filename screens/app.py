@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from assets import asset
+from gpuwizard.answers.model import Answers
 from gpuwizard.errors import GpuwizardError, InterruptedRunError, UnreachableError
 from gpuwizard.events import Choice, Event, SecretPrompt
 from gpuwizard.pages import PAGES
@@ -84,6 +85,7 @@ class GpuwizardApp(App[int]):
         self.failure: GpuwizardError | None = None
         self.applied: Plan | None = None
         self.stopped = False
+        self.saved: Answers | None = None
         self.progress = Progress()
         self.samples = Samples(session.clock)
         self.places: dict[str, str] = {}
@@ -283,7 +285,7 @@ class GpuwizardApp(App[int]):
         if path is not None:
             self.in_background("save", self._write(path))
 
-    async def _write(self, path: Path) -> None:
+    async def _write(self, path: Path, *, leave: bool = False) -> None:
         from gpuwizard import flow
 
         try:
@@ -291,13 +293,17 @@ class GpuwizardApp(App[int]):
         except GpuwizardError as error:
             self.push_screen(error_screen(error))
             return
+        self.saved = self.session.answers
+        if leave:
+            self.exit(self.exit_code())
+            return
         for screen in self.page_screens():
             screen.say(f"saved: gpuwizard --answers {path}", "ok")
 
     def action_leave(self) -> None:
         """Quit; asks only while changes are being made."""
         if self.busy not in ("apply", "validate"):
-            self.exit(self.exit_code())
+            self._leave_idle()
             return
         question = Choice(
             "leave",
@@ -312,6 +318,21 @@ class GpuwizardApp(App[int]):
             "stay",
         )
         self.push_screen(ChoiceScreen(question), self._leave)
+
+    def _leave_idle(self) -> None:
+        """After a run whose answers are in no file, offer to write them: they do the same again without questions."""
+        if self.applied is None or self.stopped or self.saved == self.session.answers:
+            self.exit(self.exit_code())
+            return
+        path = self.session.answers_path or Path("site.toml")
+        hint = "`gpuwizard --answers FILE` does the same again without questions; Esc leaves without the file"
+        self.push_screen(PathScreen("Save the answers before you leave?", hint, path), self._save_and_leave)
+
+    def _save_and_leave(self, path: Path | None) -> None:
+        if path is None:
+            self.exit(self.exit_code())
+        else:
+            self.in_background("save", self._write(path, leave=True))
 
     def _leave(self, answer: str | None) -> None:
         if answer == "stop":

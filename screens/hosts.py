@@ -142,7 +142,7 @@ class HostsScreen(PageScreen):
         self.query_one(Rows).show([host_row(record, now) for record in records])
         button = self.query_one("#next")
         todo = self._unseen()
-        button.label = Content("Connect F3" if todo else "Next F3")  # type: ignore[attr-defined]
+        button.label = Content("Connect F3" if todo or not records else "Next F3")  # type: ignore[attr-defined]
         self._say_where_we_are(len(todo))
 
     def _say_where_we_are(self, todo: int) -> None:

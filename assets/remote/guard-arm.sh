@@ -24,8 +24,13 @@ boot_unit_link() {
     printf '%s' "$R/etc/systemd/system/multi-user.target.wants/gpuwizard-boot-$ID.service"
 }
 
-# The order matters: from the first line on, whatever dies, either nothing is changed or a revert will come.
+# Under the state lock, so that an interruption that comes meanwhile waits and then finds either nothing or all of it.
 arm() {
+    locked arm_now
+}
+
+# The order matters: from the first line on, whatever dies, either nothing is changed or a revert will come.
+arm_now() {
     read_state
     [ "$STATE" = prepared ] || broken "the run is $STATE, not prepared"
     time_out=$(param timeout)
@@ -38,16 +43,16 @@ arm() {
     systemd-run --quiet --collect --unit="gpuwizard-revert-$ID" --on-active="${time_out}s" \
         --timer-property=AccuracySec=1s --description="gpuwizard: revert of run $ID" \
         sh "$RUN/guard.sh" revert "$ID" "it was not confirmed within $time_out s" \
-        >>"$RUN/log" 2>&1 </dev/null || not_armed "the timer could not be started"
+        >>"$RUN/log" 2>&1 </dev/null 8>&- || not_armed "the timer could not be started"
     ctl is-active --quiet "gpuwizard-revert-$ID.timer" || not_armed "the timer does not run"
-    transition prepared armed "" || not_armed "the state could not be written"
+    write_state armed "" || not_armed "the state could not be written"
     say "step arm the host reverts by itself in $time_out s unless it is confirmed"
     status
 }
 
 not_armed() {
     disarm
-    transition prepared abandoned "$1"
+    write_state abandoned "$1"
     refuse not-armed "$1: $(tail -n 1 "$RUN/log" | one_line)"
 }
 
@@ -68,15 +73,22 @@ begin() {
     status
 }
 
-# Ask for the revert now; it runs under PID 1 as well.
-undo() {
+# Nothing was changed yet: nothing stays. An arming that was killed half-way is cleared away as well.
+forget_unarmed() {
     read_state
     case $STATE in
         none | prepared)
-            # Nothing was changed: nothing stays.
             disarm
             rm -rf "$RUN"
             ;;
+    esac
+}
+
+# Ask for the revert now; it runs under PID 1 as well.
+undo() {
+    locked forget_unarmed
+    read_state
+    case $STATE in
         armed | applying | healthy | reverting | revert-failed)
             systemd-run --quiet --collect --unit="gpuwizard-undo-$ID-$(date +%s)" \
                 --description="gpuwizard: revert of run $ID" sh "$RUN/guard.sh" revert "$ID" "$1" \

@@ -122,7 +122,9 @@ class Answers(_Section):
     """The whole answers file."""
 
     version: Literal[1] = Field(default=1, description="version of this file's format")
-    hosts: tuple[str, ...] = Field(default=(), description="[user@]name[:port], names of the SSH config, @FILE, or local")
+    hosts: tuple[str, ...] = Field(
+        default=(), description="[user@]name[:port], names of the SSH config, @FILE, or local"
+    )
     connection: Connection = Connection()
     kubernetes: Cluster = Cluster()
     runtime: Runtime = Runtime()

@@ -309,3 +309,22 @@ async def test_every_button_is_on_screen_at_80x24(wizard: Make, planned: Session
                 assert button.region.right <= 80
                 assert button.region.bottom <= 24
                 assert str(button.label) in screen_text(app)
+
+
+async def test_after_a_run_the_answers_are_offered_before_one_leaves(
+    wizard: Make, planned: Session, tmp_path: Path
+) -> None:
+    from gpuwizard.answers.toml import read_answers
+
+    app = wizard(planned)
+    target = tmp_path / "site.toml"
+    async with app.run_test(size=(80, 24)) as pilot:
+        await show_run(app, pilot)
+        app.busy = ""
+        await press(pilot, "f10")
+        assert "Save the answers before you leave?" in screen_text(app)
+        app.screen.query_one(Input).value = str(target)
+        await press(pilot, "enter")
+        await settle(pilot)
+    assert read_answers(target) == planned.answers
+    assert app.return_value == app.exit_code()

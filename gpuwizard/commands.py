@@ -204,6 +204,9 @@ async def monitor_command(arguments: argparse.Namespace) -> int:
         for sample in samples:
             say(json.dumps(sample_json(sample), ensure_ascii=False))
 
+    def on_trouble(host: str, words: str) -> None:
+        warn(f"gpuwizard: {host}: {words}; trying again")
+
     async with open_session(arguments, tuple(arguments.words)) as session:
         check_pages(session)
         await flow.probe(session, _progress(session, arguments), Unattended())
@@ -211,7 +214,7 @@ async def monitor_command(arguments: argparse.Namespace) -> int:
             warn(f"gpuwizard: {name} cannot be monitored: {reason}")
         if not session.transports:
             raise UnreachableError("no host can be monitored", remedy="gpuwizard check says why")
-        await flow.monitor(session, on_samples, lambda _: None, arguments.interval)
+        await flow.monitor(session, on_samples, lambda _: None, arguments.interval, on_trouble)
         return 0
 
 

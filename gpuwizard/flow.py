@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+RETRY = 5.0
+"""Seconds between two attempts to reach a host that is being watched."""
+
+
 def connect_options(session: Session) -> ConnectOptions:
     """How to log in, from the answers, or from the fleet when it is simulated."""
     if session.fleet is not None:
@@ -167,7 +171,9 @@ async def make_plan(session: Session, emit: Emit) -> Plan:
         except GpuwizardError as error:
             await _close_cluster(session)
             session.cluster_view = ClusterView(error=str(error))
-    session.plan = build_plan(session.probes, session.answers, session.cluster_view, session.unreachable)
+    session.plan = await asyncio.to_thread(
+        build_plan, session.probes, session.answers, session.cluster_view, session.unreachable
+    )
     emit(StageChanged("plan", "finished", f"{len(session.plan.actions)} actions"))
     return session.plan
 
@@ -293,20 +299,47 @@ async def monitor(
     on_samples: "Callable[[str, tuple[Sample, ...]], None]",
     on_pods: "Callable[[tuple[PodView, ...]], None]",
     interval: float = 2.0,
+    on_trouble: Callable[[str, str], None] = lambda host, words: None,
 ) -> None:
-    """Watch GPUs of all connected hosts over the open connections, and gpuwizard's pods, until cancelled."""
-    from gpuwizard.monitor.collect import watch_host
+    """Watch GPUs of all connected hosts over the open connections, and gpuwizard's pods, until cancelled.
+
+    Hosts and a cluster that come later are taken in. A host whose link dies is tried again until it is back, and
+    disturbs no other; `on_trouble` gets the host and what happened.
+    """
     from gpuwizard.work.pods import watch_pods
 
+    watched: set[str] = set()
+    pods = False
     async with asyncio.TaskGroup() as group:
-        for name, record in session.hosts.items():
-            has_gpus = record.probe is not None and record.probe.facts.gpus
-            if record.transport is not None and has_gpus:
-                group.create_task(
-                    watch_host(record.transport, interval, on_samples, session.clock), name=f"monitor {name}"
-                )
-        if session.cluster is not None:
-            group.create_task(watch_pods(session.cluster, session.answers.kubernetes.namespace, on_pods))
+        while True:
+            for name, record in session.hosts.items():
+                if name not in watched and record.transport is not None and record.probe and record.probe.facts.gpus:
+                    watched.add(name)
+                    group.create_task(_watch(session, record, interval, on_samples, on_trouble), name=f"watch {name}")
+            if session.cluster is not None and not pods:
+                pods = True
+                group.create_task(watch_pods(session.cluster, session.answers.kubernetes.namespace, on_pods))
+            await session.clock.sleep(interval)
+
+
+async def _watch(
+    session: Session,
+    record: HostRecord,
+    interval: float,
+    on_samples: "Callable[[str, tuple[Sample, ...]], None]",
+    on_trouble: Callable[[str, str], None],
+) -> None:
+    """Measure one host for as long as the session has a way to it, over a new connection when the old one died."""
+    from gpuwizard.monitor.collect import watch_host
+
+    while record.transport is not None:
+        try:
+            if not record.transport.alive:
+                await record.transport.reconnect()
+            await watch_host(record.transport, interval, on_samples, session.clock)
+        except GpuwizardError as error:
+            on_trouble(record.name, str(error))
+            await session.clock.sleep(RETRY)
 
 
 def save_answers(session: Session, path: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import importlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ _REMOTE = ("gpuwizard.flow", "gpuwizard.remote.pool", "gpuwizard.work.probe")
 _CLUSTER = ("gpuwizard.flow", "gpuwizard.kube.cluster")
 _WORK = ("gpuwizard.flow", "gpuwizard.work.apply", "gpuwizard.work.validate", "gpuwizard.journal")
 _MONITOR = ("gpuwizard.flow", "gpuwizard.monitor.collect", "gpuwizard.work.pods")
-_PAUSE = 2.0
-_RETRY = 20.0
 
 
 async def _load(names: Sequence[str]) -> None:
@@ -68,31 +65,17 @@ async def apply(app: "GpuwizardApp") -> None:
 
 
 async def watch(app: "GpuwizardApp") -> None:
-    """Feed the monitor until the application ends. A host whose link died is left out until it answers again."""
+    """Feed the monitor until the application ends; hosts and links that come and go are the flow's business."""
     await _load(_MONITOR)
     from gpuwizard import flow
 
-    while True:
-        lost = await _reconnect(app)
-        session = app.session
-        linked = {name: r for name, r in session.hosts.items() if r.transport is not None and r.transport.alive}
-        try:
-            if session.cluster is None:
-                await flow.connect_cluster(session, app.emit)
-            async with asyncio.timeout(_RETRY if lost else None):
-                await flow.monitor(replace(session, hosts=linked), app.samples.take, app.samples.take_pods)
-        except* TimeoutError:
-            app.samples.trouble = ""  # only a pause, to try the dead links again
-        except* GpuwizardError as group:
-            app.samples.trouble = str(leaf(group))
-        await asyncio.sleep(_PAUSE)
-
-
-async def _reconnect(app: "GpuwizardApp") -> bool:
-    """Try every dead link once; true when one is still dead."""
-    dead = {n: r.transport for n, r in app.session.hosts.items() if r.transport is not None and not r.transport.alive}
-    tried = await asyncio.gather(*(transport.reconnect() for transport in dead.values()), return_exceptions=True)
-    return any(isinstance(result, BaseException) for result in tried)
+    session = app.session
+    try:
+        if session.cluster is None:
+            await flow.connect_cluster(session, app.emit)
+        await flow.monitor(session, app.samples.take, app.samples.take_pods, on_trouble=app.samples.take_trouble)
+    except* GpuwizardError as group:
+        app.samples.trouble = str(leaf(group))
 
 
 def leaf(group: BaseExceptionGroup[GpuwizardError]) -> GpuwizardError:

@@ -32,6 +32,10 @@ class Samples:
         self.trouble = ""
         self.history.add(samples)
 
+    def take_trouble(self, host: str, words: str) -> None:
+        """A host that was measured does not answer any more."""
+        self.trouble = f"{host}: {words}"
+
     def take_pods(self, pods: "tuple[PodView, ...]") -> None:
         """The pods as they are now."""
         self.pods = pods

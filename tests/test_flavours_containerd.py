@@ -266,3 +266,13 @@ def test_in_place_on_2x_when_asked() -> None:
     planned = plan_host("n1", probe, Answers(runtime=Runtime(strategy="in-place")))
     assert [c.path for c in planned.change.files] == [MAIN]
     assert state(probe, planned).usable
+
+
+def test_a_version_that_is_none_refuses_this_host_alone() -> None:
+    host = containerd_host("1.7.24", {MAIN: "version = 2\n"})
+    runtime = replace(host.facts.runtimes[0], version="\x1b[31mgarbage")
+    probe = replace(host, facts=replace(host.facts, runtimes=(runtime,)))
+    planned = plan_host("n1", probe, Answers())
+    assert [r.id for r in planned.refusals] == ["unknown-version"]
+    assert "\x1b" not in planned.refusals[0].why
+    assert not any(o.enabled for o in strategies(probe) if o.value != "none")

@@ -2,7 +2,11 @@
 
 from gpuwizard.actions import HostPlanned, Refusal
 from gpuwizard.answers.model import Answers, Strategy
-from gpuwizard.facts.model import Probe
+from gpuwizard.clean import clean_line
+from gpuwizard.containerd.k3s_template import K3sRelease
+from gpuwizard.containerd.release import Release
+from gpuwizard.errors import UsageError
+from gpuwizard.facts.model import Probe, RuntimeFacts
 from gpuwizard.flavours import containerd, k3s
 from gpuwizard.flavours.option import StrategyOption, host_refusals, refused
 
@@ -89,6 +93,18 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
                 f"start {unit} and see that the node is Ready: nothing could tell a mistake of ours from this one",
             ),
         )
+    return _unknown_versions(probe, runtime)
+
+
+def _unknown_versions(probe: Probe, runtime: RuntimeFacts) -> tuple[Refusal, ...]:
+    """What containerd does with a file depends on its release, and what K3s renders on its own."""
     if runtime.version is None:
         return (Refusal("unknown-version", "the version of containerd is not known", "probe as root"),)
+    try:
+        Release.parse(runtime.version)
+        if probe.facts.kubernetes.flavour == "k3s" and probe.facts.kubernetes.version is not None:
+            K3sRelease.parse(probe.facts.kubernetes.version)
+    except UsageError as error:
+        words = f"a version of this host cannot be understood: {clean_line(error.what)}"
+        return (Refusal("unknown-version", words, "see what `containerd --version` prints on the host"),)
     return ()

@@ -156,4 +156,4 @@ class Runtime:
         self.loaded = {path: base64.b64decode(data) for path, data in kept["loaded"].items()}
         self.verdict = self.judge(self.loaded, self.main_file)
         self._pids = tuple(kept["pids"])
-        self.starts, self.first = 1, kept["first"]
+        self.starts, self.first = 1, kept.get("first", "")

@@ -49,14 +49,15 @@ def plan_host(name: str, probe: Probe, answers: Answers) -> HostPlanned:
 def strategies(probe: Probe) -> tuple[StrategyOption, ...]:
     """Every strategy with whether it fits this host and why, and which of them ``auto`` takes."""
     if not probe.facts.gpus:
-        changing: tuple[Strategy, ...] = ("k3s-native", "drop-in", "in-place")
-        nothing = "no GPU on this host"
-        return (*(StrategyOption(v, False, nothing) for v in changing), StrategyOption("none", True, nothing, True))
+        return (*_none_of_them("no GPU on this host"), StrategyOption("none", True, "no GPU on this host", True))
     blocked = next(iter((*_unsupported(probe), *host_refusals(probe))), None)
-    offered = (k3s.offer(probe), *containerd.offer(probe))
-    if blocked is not None:
-        offered = tuple(StrategyOption(o.value, False, blocked.why) for o in offered)
+    offered = _none_of_them(blocked.why) if blocked is not None else (k3s.offer(probe), *containerd.offer(probe))
     return (*offered, StrategyOption("none", True, "its runtime stays as it is"))
+
+
+def _none_of_them(why: str) -> tuple[StrategyOption, ...]:
+    changing: tuple[Strategy, ...] = ("k3s-native", "drop-in", "in-place")
+    return tuple(StrategyOption(value, False, why) for value in changing)
 
 
 def _unsupported(probe: Probe) -> tuple[Refusal, ...]:

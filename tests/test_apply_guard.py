@@ -165,6 +165,20 @@ async def test_a_host_that_never_answers_again_is_reported_as_unconfirmed(tree: 
     assert case.untouched()
 
 
+async def test_an_interruption_while_it_is_armed_leaves_nothing(tree: Tree) -> None:
+    tree.environment["STANDIN_SLOW_RUN"] = "10"
+    case = Case(tree)
+    running = asyncio.create_task(case.guard.run())
+    await until(lambda: (tree.run_folder() / "armed").exists())
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert case.guard.outcome is not None
+    assert case.guard.outcome.outcome in ("unchanged", "rolled-back"), "as far as the arming had come"
+    assert "interrupted by the operator" in case.guard.outcome.reason
+    assert case.untouched()
+
+
 @pytest.mark.parametrize("step", ["judge", "restart", "health"])
 async def test_an_interruption_has_it_put_back(tree: Tree, step: str) -> None:
     case = Case(tree, hold=60)

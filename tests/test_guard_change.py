@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ def test_the_way_of_a_change_that_works(tree: Tree) -> None:
     started(tree, *two_files(), reads={MAIN: SecretBytes(PLAIN).sha256})
     watched = tree.guard("watch", "1")
     assert "step replace /etc/containerd/config.toml" in watched.stdout
-    assert "containerd.service stays up" in watched.stdout
+    assert "step health containerd.service must come up" in watched.stdout
     assert tree.state() == "healthy"
     confirmed = tree.guard("confirm")
     assert confirmed.returncode == 0
@@ -367,6 +368,25 @@ def test_without_an_armed_revert_nothing_begins(one_shell: Tree) -> None:
     assert leftovers(one_shell) == []
     assert one_shell.guard("begin").returncode == 1
     assert one_shell.path(MAIN).read_bytes() == PLAIN
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["its shell", "all of it"])
+def test_arming_that_is_cut_off_leaves_nothing_or_a_revert(one_shell: Tree, everything: bool) -> None:
+    assert one_shell.prepare(change_of(*two_files())).returncode == 0
+    command = [str(one_shell.root / "bin/sh"), str(one_shell.run_folder() / "guard.sh"), "arm", "run-1"]
+    slow = {**one_shell.env(), "STANDIN_SLOW_RUN": "10"}
+    arming = subprocess.Popen(command, env=slow, stdout=subprocess.DEVNULL, start_new_session=True)
+    while not (one_shell.run_folder() / "armed").exists():
+        time.sleep(0.01)
+    (os.killpg if everything else os.kill)(arming.pid, signal.SIGKILL)
+    arming.wait()
+    undone = one_shell.guard("undo", "interrupted")
+    word = host_state(undone.stdout.splitlines()).word  # type: ignore[union-attr]
+    if word != "none":
+        assert one_shell.wait_for("reverted") == "reverted"
+    assert leftovers(one_shell) == []
+    assert one_shell.path(MAIN).read_bytes() == PLAIN
+    assert one_shell.run_folder().exists() == (word != "none"), "what was never armed leaves no folder either"
 
 
 @pytest.mark.parametrize("trap", ["hard link", "writable by all", "folder"])

@@ -51,9 +51,10 @@ arm_now() {
 }
 
 not_armed() {
+    last=$(tail -n 1 "$RUN/log" | one_line)
     disarm
     write_state abandoned "$1"
-    refuse not-armed "$1: $(tail -n 1 "$RUN/log" | one_line)"
+    refuse not-armed "$1: $last"
 }
 
 # The files go first: a timer that fires now finds a state that forbids it to act.

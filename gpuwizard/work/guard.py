@@ -83,6 +83,7 @@ class Guard:
         self._stage: GuardStage = stage
         self._lock = HostLock(transport, change.run_id, change.by, clock)
         self._armed_at: float | None = None
+        self._was_armed = False
         self._line = 1
         self._troubles = 0
         self._giving_up = ""
@@ -214,7 +215,10 @@ class Guard:
             return self._ended("unchanged", f"{why} before anything was changed")
         self._emit(progress(self._transport.name, self._stage, "revert", why))
         self._giving_up = why
-        return self._outcome(await self._drive(HostState("applying")))
+        state = await self._drive(HostState("applying"))
+        if state is not None and state.word == "none" and not self._was_armed:
+            return self._ended("unchanged", f"{why} before anything was changed")
+        return self._outcome(state)
 
     async def _watch(self) -> HostState:
         limit = self._change.timeout + 600.0
@@ -266,6 +270,7 @@ class Guard:
         state = host_state(done.stdout.decode("utf-8", "replace").splitlines())
         if state is None:
             raise GpuwizardError(f"the host did not say how it stands: {_tail(done)}", where=self._transport.name)
+        self._was_armed = self._was_armed or state.word not in ("none", "prepared", "abandoned")
         return state
 
     def _raise_for(self, done: Completed, lines: list[str]) -> None:
@@ -303,7 +308,7 @@ class Guard:
                 return self._ended("rolled-back", reason if mark in reason else f"{reason}{mark}{foreign}")
             case "revert-failed":
                 return self._ended("failed", f"{reason}; putting it back failed: {clean_line(state.reason)}")
-            case "none" if self._armed_at is not None:
+            case "none" if self._was_armed:
                 return self._unknown("the host's record of the run is gone")
             case "abandoned" | "none":
                 return self._ended("refused", state.reason or reason or "nothing was changed")

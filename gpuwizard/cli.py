@@ -2,13 +2,19 @@
 
 import argparse
 import asyncio
+import codecs
+import contextlib
+import math
 import os
+import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from gpuwizard import __version__
-from gpuwizard.errors import GpuwizardError, InterruptedRunError, UsageError
+from gpuwizard.clean import clean_line
+from gpuwizard.errors import GpuwizardError, InterruptedRunError, RefusedError, UnreachableError, UsageError
 
 __all__ = ["main"]
 
@@ -22,6 +28,17 @@ COMMANDS = {
     "answers": "schema | check FILE | example",
     "demo": "the wizard on a simulated fleet; nothing real is touched",
 }
+TAKES_ONE = {"rollback": "one run", "demo": "one fleet"}
+ONLY_LOOKS = ("check", "plan", "monitor", "answers")
+RUN_AGAIN = "run it again: nothing was changed"
+CANNOT_REHEARSE = ("validate", "rollback")
+_REMEDIES = {
+    UsageError.exit_code: "gpuwizard --help",
+    RefusedError.exit_code: "mend what is named, then plan again",
+    UnreachableError.exit_code: "gpuwizard check -v says more",
+    InterruptedRunError.exit_code: "gpuwizard rollback lists the runs, gpuwizard check looks at the hosts",
+}
+_PLAIN = {"✗": "x", "✓": "+", "·": "-", "→": "->", "–": "-", "…": "...", "×": "x", "‹": "<", "›": ">"}
 LATER = ("diagnose", "resume", "uninstall", "effective", "bundle")
 _EPILOG = """\
 HOST is [user@]name[:port], a Host of the SSH configuration, @FILE (one host a line), or local (this machine).
@@ -88,7 +105,7 @@ def _parser(command: str | None) -> _Parser:
     if command == "plan":
         parser.add_argument("--out", metavar="FILE", help="save the plan for `gpuwizard apply FILE`")
     if command == "monitor":
-        parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between samples (2)")
+        parser.add_argument("--interval", type=_interval, default=2.0, metavar="S", help="seconds between samples (2)")
     words = {
         "apply": "PLAN",
         "rollback": "RUN",
@@ -97,6 +114,17 @@ def _parser(command: str | None) -> _Parser:
     }.get(command or "", "HOST")
     parser.add_argument("words", nargs="*", metavar=words, help=argparse.SUPPRESS)
     return parser
+
+
+def _interval(text: str) -> float:
+    """Seconds between two samples; more than ten a second would only measure gpuwizard."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"must be a number from 0.1 to 3600, not {text}")
+    return seconds
 
 
 def _parse(argv: Sequence[str]) -> tuple[str | None, argparse.Namespace]:
@@ -112,34 +140,100 @@ def _parse(argv: Sequence[str]) -> tuple[str | None, argparse.Namespace]:
     arguments = _parser(command).parse_intermixed_args(list(argv))
     if command:
         arguments.words.remove(command)
+    _check_arguments(command, arguments)
     return command, arguments
+
+
+def _check_arguments(command: str | None, arguments: argparse.Namespace) -> None:
+    """Refuse what would be ignored in silence: an empty value, a word too many, a rehearsal that is none."""
+    for name, value in vars(arguments).items():
+        if value == "":
+            raise UsageError(f"--{name.replace('_', '-')} has an empty value", remedy="give it a value or leave it out")
+    if command in TAKES_ONE and len(arguments.words) > 1:
+        raise UsageError(
+            f"{command} takes {TAKES_ONE[command]}, not {' '.join(arguments.words)}",
+            remedy=f"gpuwizard {command} --help",
+        )
+    if arguments.dry_run and (command in CANNOT_REHEARSE or (command in (None, "demo") and not arguments.answers)):
+        raise UsageError(
+            "--dry-run is for `gpuwizard --answers FILE` and `gpuwizard apply PLAN`",
+            remedy="gpuwizard plan shows every change and makes none",
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. `argv` defaults to the process's arguments."""
+    _prepare_streams()
+    command: str | None = None
     arguments: argparse.Namespace | None = None
     try:
         command, arguments = _parse(sys.argv[1:] if argv is None else argv)
         if arguments.no_color:
             os.environ["NO_COLOR"] = "1"
         _log_to(arguments.log_file)
-        return _dispatch(command, arguments)
-    except GpuwizardError as error:
-        if arguments is not None and arguments.verbose:
-            raise
-        return report(error)
+        code = _dispatch(command, arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        return report(InterruptedRunError("interrupted"))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return report(InterruptedRunError("interrupted", remedy=RUN_AGAIN if command in ONLY_LOOKS else ""))
+    except Exception as error:
+        return _failed(error, verbose=arguments is not None and arguments.verbose)
+    return code
+
+
+def _prepare_streams() -> None:
+    """Let output never fail for want of a stream or of a character in the terminal's encoding."""
+    codecs.register_error("gpuwizard", _plain)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for good
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="gpuwizard")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+def _failed(error: Exception, *, verbose: bool) -> int:
+    """Report what went wrong, with its traceback when more was asked for; returns the exit code."""
+    first = error
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    if isinstance(first, OSError):
+        _let_go_of_stdout()
+    if isinstance(first, BrokenPipeError):
+        return GpuwizardError.exit_code
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    match first:
+        case GpuwizardError():
+            return report(first)
+        case OSError():
+            return report(GpuwizardError(first.strerror or str(first), where=str(first.filename or "")))
+        case _:
+            return report(GpuwizardError(f"an error in gpuwizard itself: {type(first).__name__}: {first}"))
+
+
+def _let_go_of_stdout() -> None:
+    """Drop what cannot be written, so that the interpreter does not trip over it when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(error: GpuwizardError) -> int:
-    """Print an error as `cli.md` wants it; returns its exit code."""
-    print(f"gpuwizard: {error}", file=sys.stderr)  # noqa: T201 - a front end
-    if error.remedy:
-        print(f"  try: {error.remedy}", file=sys.stderr)  # noqa: T201 - a front end
+    """Print an error as `cli.md` wants it, two lines; returns its exit code."""
+    remedy = error.remedy or _REMEDIES.get(error.exit_code, "-v shows where it happened")
+    print(f"gpuwizard: {clean_line(str(error), 2000)}", file=sys.stderr)  # noqa: T201 - a front end
+    print(f"  try: {clean_line(remedy, 2000)}", file=sys.stderr)  # noqa: T201 - a front end
     return error.exit_code
 
 
@@ -155,7 +249,9 @@ def _log_to(path: str | None) -> None:
             filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
         )
     except OSError as error:
-        raise UsageError(f"the log file cannot be written: {error}", where=path) from error
+        raise UsageError(
+            f"the log file cannot be written: {error.strerror}", where=path, remedy="choose another path"
+        ) from error
 
 
 def _dispatch(command: str | None, arguments: argparse.Namespace) -> int:
@@ -167,7 +263,7 @@ def _dispatch(command: str | None, arguments: argparse.Namespace) -> int:
     if command == "check" and arguments.explain:
         from gpuwizard.commands import explain_command
 
-        return explain_command(arguments.explain)
+        return explain_command(arguments.explain, as_json=arguments.json)
     if command == "demo":
         arguments.simulate = arguments.words[0] if arguments.words else arguments.simulate or "mixed"
         arguments.words = []
@@ -183,7 +279,22 @@ def _dispatch(command: str | None, arguments: argparse.Namespace) -> int:
 
 
 def _run(task: Coroutine[Any, Any, int]) -> int:
-    return asyncio.run(task)
+    return asyncio.run(_until_told_to_stop(task))
+
+
+async def _until_told_to_stop(task: Coroutine[Any, Any, int]) -> int:
+    """Run to the end; a hang-up or a request to terminate stops it as in order as Ctrl-C does."""
+    running = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    if running is not None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+                with contextlib.suppress(RuntimeError):  # not the main thread
+                    loop.add_signal_handler(number, running.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _wizard(arguments: argparse.Namespace, *, monitor: bool = False) -> int:
@@ -193,14 +304,22 @@ def _wizard(arguments: argparse.Namespace, *, monitor: bool = False) -> int:
     reason = can_run()
     if reason is not None:
         raise UsageError(
-            reason,
+            reason.replace("the wizard", "the monitor") if monitor else reason,
             remedy="gpuwizard monitor --json HOST… streams without a terminal"
             if monitor
-            else "gpuwizard --answers FILE runs without a terminal",
+            else _meant(arguments) or "gpuwizard --answers FILE runs without a terminal",
         )
     from screens.start import start_monitor, start_wizard
 
     return start_monitor(arguments) if monitor else start_wizard(arguments)
+
+
+def _meant(arguments: argparse.Namespace) -> str:
+    """The command that was misspelt, perhaps: what is no command is taken for a host."""
+    import difflib
+
+    near = difflib.get_close_matches(arguments.words[0], COMMANDS, 1, 0.75) if arguments.words else []
+    return f"did you mean `gpuwizard {near[0]}`?" if near else ""
 
 
 if __name__ == "__main__":

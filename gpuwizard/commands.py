@@ -1,24 +1,32 @@
 """The commands that are no wizard: check, plan, apply, validate, monitor, rollback, answers."""
 
 import argparse
+import asyncio
 import json
+import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gpuwizard import flow, show
-from gpuwizard.errors import GpuwizardError, LoginError, UnreachableError, UsageError
-from gpuwizard.events import Emit, Event
-from gpuwizard.opening import answers_from, open_session
+from gpuwizard.errors import GpuwizardError, InterruptedRunError, LoginError, UnreachableError, UsageError
+from gpuwizard.events import Emit, Event, Note
+from gpuwizard.opening import answers_from, check_choices, open_session, take_hosts
+from gpuwizard.plan.model import Plan
 from gpuwizard.session import HostRecord, Session
 from gpuwizard.unattended import (
     Unattended,
     check_pages,
+    complain,
+    complain_of,
     exit_code,
     plan_exit_code,
     printer,
     say,
+    say_json,
+    told_how_to_undo,
     warn,
 )
 
@@ -36,6 +44,8 @@ __all__ = [
 
 
 UNTOUCHED = ("unchanged", "refused", "unreachable")
+PENDING = 2
+_STORY = ("id", "severity", "title", "cause", "remedy")
 
 
 def _quiet(_: Event) -> None:
@@ -62,7 +72,7 @@ async def check_command(arguments: argparse.Namespace) -> int:
         check_pages(session)
         await flow.probe(session, _progress(session, arguments), Unattended())
         if arguments.json:
-            say(json.dumps(check_json(session), ensure_ascii=False, indent=2))
+            say_json(check_json(session), indent=2)
         elif sys.stdout.isatty():
             from screens.tables import print_check
 
@@ -100,7 +110,7 @@ def _host_json(record: HostRecord) -> dict[str, Any]:
     }
 
 
-def explain_command(finding: str) -> int:
+def explain_command(finding: str, *, as_json: bool = False) -> int:
     """`gpuwizard check --explain ID`: the whole story of one finding."""
     from gpuwizard.findings import RULES, explain
 
@@ -108,6 +118,9 @@ def explain_command(finding: str) -> int:
     if rule is None:
         known = ", ".join(r.id for r in RULES)
         raise UsageError(f"there is no finding {finding}", remedy=f"one of {known}")
+    if as_json:
+        say_json({"schema": "gpuwizard.finding/1", **{name: getattr(rule, name) for name in _STORY}}, indent=2)
+        return 0
     say(f"{rule.id}: {rule.title} ({rule.severity})")
     say(f"cause:  {rule.cause}")
     say(f"remedy: {rule.remedy}")
@@ -119,24 +132,33 @@ async def plan_command(arguments: argparse.Namespace) -> int:
     from gpuwizard.plan.jsonable import plan_json
     from gpuwizard.plan.store import save_plan
 
+    if arguments.out:
+        _check_writable(Path(arguments.out))
     async with open_session(arguments, tuple(arguments.words)) as session:
         check_pages(session)
         emit = _progress(session, arguments)
         await flow.probe(session, emit, Unattended())
         plan = await flow.make_plan(session, emit)
         if arguments.json:
-            say(json.dumps(plan_json(plan), ensure_ascii=False, indent=2))
+            say_json(plan_json(plan), indent=2)
         else:
             for line in show.plan_lines(plan):
                 say(line)
-            for name, reason in sorted(session.unreachable.items()):
-                warn(f"gpuwizard: {name} could not be looked at: {reason}")
-            if session.cluster_view is not None and session.cluster_view.error:
-                warn(f"gpuwizard: the cluster could not be looked at: {session.cluster_view.error}")
+        complain_of(session)
         if arguments.out:
             save_plan(plan, session.answers, Path(arguments.out))
-            warn(f"saved; `gpuwizard apply {arguments.out}` applies it while the hosts are as they were")
+            simulate = f" --simulate {shlex.quote(session.simulate)}" if session.simulate else ""
+            apply = f"gpuwizard apply{simulate} {shlex.quote(arguments.out)}"
+            warn(f"saved; `{apply}` applies it while the hosts are as they were")
         return plan_exit_code(session, plan)
+
+
+def _check_writable(path: Path) -> None:
+    """Raise UsageError when the plan could not be saved, before any host is looked at."""
+    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise UsageError(
+            "the plan cannot be saved there", where=str(path), remedy="give --out a file that you may write"
+        )
 
 
 async def apply_command(arguments: argparse.Namespace) -> int:
@@ -148,52 +170,96 @@ async def apply_command(arguments: argparse.Namespace) -> int:
     plan, answers = load_plan(Path(arguments.words[0]))
     async with open_session(arguments) as session:
         session.answers = answers_from(arguments, answers)
-        session.set_hosts(answers.hosts)
+        take_hosts(session, answers.hosts)
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
-        if not arguments.json:
-            for line in show.plan_lines(plan):
-                say(line)
+        if arguments.dry_run or not arguments.json:
+            _show_plan(plan, as_json=arguments.json)
+        if arguments.dry_run:
+            return 0 if plan.empty else PENDING
         if not plan.empty and not arguments.yes:
-            _confirm(sum(1 for h in plan.hosts if h.changes))
-        await flow.probe(session, emit, Unattended())
-        await flow.connect_cluster(session, emit)
-        session.plan = plan
-        if not plan.empty:
-            await flow.run_plan(session, emit, Unattended())
-        await flow.run_validation(session, emit)
-        if not arguments.json:
-            for line in show.summary_lines(session):
-                say(line)
-        return exit_code(session)
+            await _confirm(f"this changes {show.count(sum(1 for h in plan.hosts if h.changes), 'host')}")
+        with told_how_to_undo(session):
+            return await _apply(session, plan, emit, people=not arguments.json)
 
 
-def _confirm(hosts: int) -> None:
-    """Ask before anything is changed. Raises UsageError without a terminal, and when the answer is no."""
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    from gpuwizard.plan.jsonable import plan_json
+
+    if as_json:
+        say_json(plan_json(plan), indent=2)
+        return
+    for line in show.plan_lines(plan):
+        say(line)
+
+
+async def _apply(session: Session, plan: Plan, emit: Emit, *, people: bool) -> int:
+    await flow.probe(session, emit, Unattended())
+    await flow.connect_cluster(session, emit)
+    complain_of(session)
+    session.plan = plan
+    if not plan.empty:
+        await flow.run_plan(session, emit, Unattended())
+    await flow.run_validation(session, emit)
+    for line in show.summary_lines(session) if people else ():
+        say(line)
+    return exit_code(session)
+
+
+async def _confirm(what: str) -> None:
+    """Ask before anything is changed. Raises UsageError without a terminal, InterruptedRunError when it is not yes."""
     if not sys.stdin.isatty():
-        raise UsageError("there is nobody to ask whether to apply this plan", remedy="add --yes")
-    warn(f"this changes {hosts} hosts; type yes to go on: ")
-    if sys.stdin.readline().strip().lower() != "yes":
-        raise UsageError("nothing was changed: the answer was not yes")
+        raise UsageError("there is nobody to ask whether to go on", where=what, remedy="add --yes")
+    warn(f"{what}; type yes to go on: ")
+    if (await asyncio.to_thread(sys.stdin.readline)).strip().lower() != "yes":
+        raise InterruptedRunError("nothing was changed: the answer was not yes", remedy="type yes, or add --yes")
 
 
 async def validate_command(arguments: argparse.Namespace) -> int:
     """`gpuwizard validate`: the ladder on every GPU host."""
     async with open_session(arguments, tuple(arguments.words)) as session:
         check_pages(session)
+        _check_managed(session)
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
         await flow.probe(session, emit, Unattended())
         await flow.make_plan(session, emit)
+        complain_of(session)
+        if all(r.error is not None for r in session.hosts.values()):
+            return UnreachableError.exit_code
         if session.cluster is None:
-            reason = session.cluster_view.error if session.cluster_view else "kubernetes.manage is false"
-            raise UnreachableError("pods cannot be run without the cluster", where=reason or "")
-        if not flow.validated_nodes(session):
-            raise GpuwizardError("no host has a GPU that could be validated", remedy="gpuwizard check says why")
+            return UnreachableError.exit_code  # complain_of said why
         await flow.run_validation(session, emit)
+        for name, why in _not_tried(session).items():
+            emit(Note("validate", why, "error", name))
+        session.validation = dict(session.validation) | _not_tried(session)
+        if not session.validation:
+            raise GpuwizardError("no host has a GPU that could be validated", remedy="gpuwizard check says why")
         if not arguments.json:
             for line in show.summary_lines(session):
                 say(line)
         failed = any(reason is not None for reason in session.validation.values())
         return GpuwizardError.exit_code if failed or session.unreachable else 0
+
+
+def _check_managed(session: Session) -> None:
+    """Raise UsageError when the answers keep us out of the cluster or want no pods."""
+    answers = session.answers
+    for key, wanted in (
+        ("kubernetes.manage", answers.kubernetes.manage),
+        ("validation.enabled", answers.validation.enabled),
+    ):
+        if not wanted:
+            raise UsageError("no pod may be run to validate", where=f"{key} is false", remedy=f"answer {key} = true")
+
+
+def _not_tried(session: Session) -> dict[str, str]:
+    """The hosts with a GPU on which no pod was run, with the reason: a GPU that is not ready did not pass."""
+    reasons = {}
+    for planned in session.plan.hosts if session.plan else ():
+        if planned.refusals:
+            reasons[planned.name] = "not tried"
+        elif planned.actions:
+            reasons[planned.name] = "not tried: changes are pending, `gpuwizard plan` shows them"
+    return {n: why for n, why in reasons.items() if n in session.probes and session.probes[n].facts.gpus}
 
 
 async def monitor_command(arguments: argparse.Namespace) -> int:
@@ -202,7 +268,7 @@ async def monitor_command(arguments: argparse.Namespace) -> int:
 
     def on_samples(_: str, samples: tuple[Sample, ...]) -> None:
         for sample in samples:
-            say(json.dumps(sample_json(sample), ensure_ascii=False))
+            say_json(sample_json(sample))
 
     def on_trouble(host: str, words: str) -> None:
         warn(f"gpuwizard: {host}: {words}; trying again")
@@ -210,10 +276,18 @@ async def monitor_command(arguments: argparse.Namespace) -> int:
     async with open_session(arguments, tuple(arguments.words)) as session:
         check_pages(session)
         await flow.probe(session, _progress(session, arguments), Unattended())
-        for name, reason in sorted(session.unreachable.items()):
-            warn(f"gpuwizard: {name} cannot be monitored: {reason}")
+        complain_of(session)
         if not session.transports:
-            raise UnreachableError("no host can be monitored", remedy="gpuwizard check says why")
+            return UnreachableError.exit_code
+        if not any(probe.facts.gpus for probe in session.probes.values()):
+            raise GpuwizardError(
+                "no host has a GPU that can be watched",
+                where=", ".join(sorted(session.probes)),
+                remedy="gpuwizard check says why",
+            )
+        for name, probe in sorted(session.probes.items()):
+            if probe.facts.gpus and probe.facts.driver.loaded is None:
+                complain(GpuwizardError("no NVIDIA driver is loaded", where=name, remedy=f"gpuwizard check {name}"))
         await flow.monitor(session, on_samples, lambda _: None, arguments.interval, on_trouble)
         return 0
 
@@ -231,7 +305,7 @@ def _list_runs(state_dir: Path, *, as_json: bool) -> int:
 
     runs = list_runs(state_dir)
     if as_json:
-        say(json.dumps({"schema": "gpuwizard.runs/1", "runs": [run.to_json() for run in runs]}, indent=2))
+        say_json({"schema": "gpuwizard.runs/1", "runs": [run.to_json() for run in runs]}, indent=2)
         return 0
     if not runs:
         say("no run has changed anything yet")
@@ -246,14 +320,20 @@ async def _roll_back(arguments: argparse.Namespace, run_id: str) -> int:
     async with open_session(arguments) as session:
         run = find_run(session.state_dir, run_id)
         session.answers = answers_from(arguments, run.answers)
-        session.set_hosts(run.answers.hosts)
         changed = {host.name for host in run.hosts if host.actions and host.outcome not in UNTOUCHED}
+        if not changed and not run.objects and not run.labels:
+            if not arguments.json:
+                say(f"run {run.id} changed nothing: there is nothing to put back")
+            return 0
+        take_hosts(session, run.answers.hosts)
         session.hosts = {name: record for name, record in session.hosts.items() if name in changed}
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
         if not arguments.yes:
-            _confirm(len(session.hosts))
-        await flow.probe(session, emit, Unattended())
-        await flow.roll_back(session, run, emit, Unattended())
+            await _confirm(f"this puts back what run {run.id} changed on {show.count(len(session.hosts), 'host')}")
+        with told_how_to_undo(session):
+            await flow.probe(session, emit, Unattended())
+            complain_of(session)
+            await flow.roll_back(session, run, emit, Unattended())
         if not arguments.json:
             for line in show.summary_lines(session, undo=False):
                 say(line)
@@ -263,15 +343,14 @@ async def _roll_back(arguments: argparse.Namespace, run_id: str) -> int:
 def answers_command(arguments: argparse.Namespace) -> int:
     """`gpuwizard answers schema | check FILE | example`."""
     from gpuwizard.answers.toml import example, read_answers, schema
-    from gpuwizard.remote.target import parse_targets
 
     match arguments.words:
         case ["schema"]:
             say(json.dumps(schema(), indent=2))
         case ["check", file]:
             answers = read_answers(Path(file))
-            parse_targets(answers.hosts)
-            say(f"{file}: right; {len(answers.hosts)} hosts")
+            check_choices(Session(answers=answers), answers.hosts)
+            say(f"{file}: right; {show.count(len(answers.hosts), 'host')}")
         case ["example"]:
             from gpuwizard.fleet.model import load_fleet
 

@@ -149,6 +149,7 @@ async def connect_cluster(session: Session, emit: Emit) -> None:
         return
     if session.cluster is not None:
         return
+    session.cluster_problem = None
     try:
         if session.fleet is not None:
             session.cluster = await open_cluster(config=session.fleet.kubeconfig)
@@ -156,7 +157,7 @@ async def connect_cluster(session: Session, emit: Emit) -> None:
             chosen = session.answers.kubernetes
             session.cluster = await open_cluster(kubeconfig=_path(chosen.kubeconfig), context=chosen.context)
     except GpuwizardError as error:
-        session.cluster_view = ClusterView(error=str(error))
+        session.cluster_view, session.cluster_problem = ClusterView(error=str(error)), error
         emit(Note("plan", str(error), "warning", data={"remedy": error.remedy}))
 
 
@@ -170,7 +171,7 @@ async def make_plan(session: Session, emit: Emit) -> Plan:
             session.cluster_view = await session.cluster.view(wanted)
         except GpuwizardError as error:
             await _close_cluster(session)
-            session.cluster_view = ClusterView(error=str(error))
+            session.cluster_view, session.cluster_problem = ClusterView(error=str(error)), error
     session.plan = await asyncio.to_thread(
         build_plan, session.probes, session.answers, session.cluster_view, session.unreachable
     )

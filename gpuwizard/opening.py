@@ -7,21 +7,23 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from pydantic import ValidationError
 
 from gpuwizard import flow
 from gpuwizard.answers.model import Answers
-from gpuwizard.answers.toml import read_answers
+from gpuwizard.answers.toml import read_answers, reason
 from gpuwizard.errors import UsageError
+from gpuwizard.remote.target import parse_targets
 from gpuwizard.secret import Secret
 from gpuwizard.session import Session
 
-__all__ = ["SUDO_PASSWORD_VARIABLE", "answers_from", "open_session", "state_directory"]
+__all__ = ["SUDO_PASSWORD_VARIABLE", "answers_from", "check_choices", "open_session", "state_directory", "take_hosts"]
 
 SUDO_PASSWORD_VARIABLE = "GPUWIZARD_SUDO_PASSWORD"  # noqa: S105 - a name, not a password
 _CONNECTION_FLAGS = (
@@ -44,7 +46,7 @@ def state_directory() -> Path:
 
 def answers_from(arguments: argparse.Namespace, base: Answers | None = None) -> Answers:
     """`base`, or else the answers file if there is one, with the flags laid over it. Raises UsageError."""
-    answers = base or (read_answers(Path(arguments.answers)) if arguments.answers else Answers())
+    answers = base or (read_answers(Path(arguments.answers)) if arguments.answers is not None else Answers())
     data = answers.model_dump()
     for flag in _CONNECTION_FLAGS:
         value = getattr(arguments, flag, None)
@@ -56,8 +58,12 @@ def answers_from(arguments: argparse.Namespace, base: Answers | None = None) -> 
             data["kubernetes"][flag] = value
     try:
         return Answers.model_validate(data)
-    except ValueError as error:
-        raise UsageError(f"a flag has a value that is not allowed: {error}", remedy="gpuwizard --help") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UsageError(
+            f"--{str(problem['loc'][-1]).replace('_', '-')} has a value that is not allowed: {reason(problem)}",
+            remedy="gpuwizard --help",
+        ) from error
 
 
 @asynccontextmanager
@@ -68,9 +74,11 @@ async def open_session(arguments: argparse.Namespace, hosts: tuple[str, ...] = (
     """
     session = Session(answers=answers_from(arguments), state_dir=state_directory())
     session.answers_path = Path(arguments.answers) if arguments.answers else None
+    listed = session.answers.hosts
     if not arguments.simulate:
         await asyncio.to_thread(_passwords, session, arguments)
-        session.set_hosts(hosts or session.answers.hosts)
+        take_hosts(session, hosts or listed)
+        check_choices(session, listed)
         try:
             yield session
         finally:
@@ -78,25 +86,58 @@ async def open_session(arguments: argparse.Namespace, hosts: tuple[str, ...] = (
         return
     from gpuwizard.fleet import open_fleet
 
+    _make(state_directory())
     async with open_fleet(arguments.simulate, state_dir=state_directory() / "fleets", fresh=arguments.fresh) as fleet:
         session.fleet, session.clock, session.state_dir = fleet, fleet.clock, fleet.state_dir
-        session.set_hosts(_fleet_hosts(hosts or session.answers.hosts, fleet.targets, fleet.name))
+        session.simulate = arguments.simulate
+        take_hosts(session, hosts or listed or fleet.targets)
+        check_choices(session, listed or fleet.targets)
         try:
             yield session
         finally:
             await flow.close(session)
 
 
-def _fleet_hosts(asked: tuple[str, ...], there: tuple[str, ...], fleet: str) -> tuple[str, ...]:
-    """The hosts of the fleet that were asked for; all of them when none was."""
-    missing = [host for host in asked if host.rpartition("@")[2] not in there]
-    if missing:
+def _make(state: Path) -> None:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder for gpuwizard's state cannot be made: {error.strerror}",
+            where=str(state),
+            remedy="let GPUWIZARD_STATE_DIR name another one",
+        ) from error
+
+
+def take_hosts(session: Session, specs: Sequence[str]) -> None:
+    """Take `specs` as the session's hosts. Raises UsageError for what is no host, or none of the simulated fleet."""
+    names = [target.name for target in parse_targets(specs)]
+    if session.fleet is None:
+        session.set_hosts(specs)
+        return
+    there = session.fleet.targets
+    if missing := [name for name in names if name not in there]:
         raise UsageError(
             f"the simulated fleet has no host {', '.join(missing)}",
-            where=fleet,
+            where=session.fleet.name,
             remedy=f"its hosts are {', '.join(there)}",
         )
-    return asked or there
+    session.set_hosts(specs)
+
+
+def check_choices(session: Session, listed: Sequence[str]) -> None:
+    """Refuse choices for a host that nobody named: neither the answers file (`listed`) nor the command line.
+
+    A run over some of the file's hosts leaves the choices for its others alone. Raises UsageError.
+    """
+    known = {target.name for target in parse_targets(listed)} | set(session.hosts)
+    unknown = sorted(set(session.answers.host) - known)
+    if unknown and known:
+        raise UsageError(
+            f"there are choices for a host that is not listed: {unknown[0]}",
+            where=f"host.{unknown[0]}",
+            remedy=f"name it among the hosts, or one of {', '.join(sorted(known))} instead",
+        )
 
 
 def _passwords(session: Session, arguments: argparse.Namespace) -> None:
@@ -122,6 +163,17 @@ def _ask(prompt: str) -> Secret:
     return Secret(getpass.getpass(prompt))
 
 
+def _why(error: OSError | ValueError | subprocess.TimeoutExpired) -> str:
+    """Why the command could not be run, without a word of it: somebody may have put the password there."""
+    match error:
+        case subprocess.TimeoutExpired():
+            return "it took more than 60 s"
+        case OSError():
+            return error.strerror or type(error).__name__
+        case ValueError():
+            return "its quotes do not match"
+
+
 def _from_command(command: str) -> Secret:
     """The first line that the command prints. Its error text is shown, its output never."""
     try:
@@ -129,8 +181,11 @@ def _from_command(command: str) -> Secret:
             shlex.split(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
         )
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        reason = "it took more than 60 s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
-        raise UsageError("sudo_password_command cannot be run", where=reason) from None
+        raise UsageError(
+            "sudo_password_command cannot be run",
+            where=_why(error),
+            remedy="it is a command, such as `pass show sudo`, and never the password itself",
+        ) from None
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines or not lines[0]:
         raise UsageError(

@@ -38,6 +38,8 @@ def _nothing(_: Session) -> tuple[Problem, ...]:
 def _check_hosts(session: Session) -> tuple[Problem, ...]:
     if not session.answers.hosts:
         return (Problem("hosts", "name at least one host, e.g. admin@gpu1 or @hosts.txt"),)
+    if not session.hosts:
+        return (Problem("hosts", f"there is no host in {', '.join(session.answers.hosts)}"),)
     return ()
 
 

@@ -3,6 +3,7 @@
 Front ends read it and call `flow`; screens are drawn from it, so going back and forth loses nothing.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,13 +60,15 @@ class Session:
     """Answers, facts, plan and run. `plan` is dropped whenever the answers or the facts that it came from change.
 
     `interactive` is true when somebody is there to be asked. `login` is how to log in, made from the answers once and
-    kept, because it carries what was typed and opened for all hosts.
+    kept, because it carries what was typed and opened for all hosts. `simulate` is how the fleet was named,
+    `cluster_problem` why the cluster could not be looked at.
     """
 
     answers: Answers = field(default_factory=Answers)
     hosts: dict[str, HostRecord] = field(default_factory=dict)
     cluster: "Cluster | None" = None
     cluster_view: ClusterView | None = None
+    cluster_problem: GpuwizardError | None = None
     plan: Plan | None = None
     report: "Report | None" = None
     validation: Mapping[str, str | None] = field(default_factory=dict)
@@ -73,6 +76,7 @@ class Session:
     clock: Clock = field(default_factory=SystemClock)
     state_dir: Path = field(default_factory=Path.cwd)
     fleet: "Fleet | None" = None
+    simulate: str | None = None
     events: list[Event] = field(default_factory=list)
     password: Secret | None = None
     sudo_password: Secret | None = None
@@ -121,6 +125,12 @@ class Session:
     def unreachable(self) -> dict[str, str]:
         """The hosts that could not be probed, with the reason."""
         return {name: str(record.error) for name, record in self.hosts.items() if record.error is not None}
+
+    @property
+    def rollback_command(self) -> str:
+        """The command that lists the runs of this session; with a run behind it, the one that undoes that run."""
+        simulate = f" --simulate {shlex.quote(self.simulate or self.fleet.name)}" if self.fleet is not None else ""
+        return f"gpuwizard rollback{simulate}"
 
     @property
     def transports(self) -> "dict[str, Transport]":

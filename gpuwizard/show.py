@@ -8,7 +8,7 @@ from gpuwizard.plan.diff import file_diff, text_diff
 from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.session import HostRecord, Session
 
-__all__ = ["finding_lines", "gpu_summary", "plan_lines", "runtime_summary", "summary_lines"]
+__all__ = ["count", "finding_lines", "gpu_summary", "plan_lines", "runtime_summary", "summary_lines"]
 
 MARKS = {"error": "✗", "warning": "!", "info": "·", "ok": "✓"}
 
@@ -31,7 +31,7 @@ def _host_lines(host: HostPlan) -> Iterator[str]:
     if host.refusals:
         yield f"{host.name}: refused"
     else:
-        state = f"{len(host.actions)} actions" if host.actions else "nothing to do"
+        state = count(len(host.actions), "action") if host.actions else "nothing to do"
         yield f"{host.name}: {state} · {host.strategy}: {host.reason}"
     for refusal in host.refusals:
         yield f"  ✗ {refusal.why}"
@@ -78,7 +78,12 @@ def _count(plan: Plan) -> str:
     if plan.empty:
         return "no changes"
     hosts = sum(1 for h in plan.hosts if h.changes)
-    return f"{len(plan.actions)} actions, {hosts} hosts change"
+    return f"{count(len(plan.actions), 'action')}, {count(hosts, 'host')} {'changes' if hosts == 1 else 'change'}"
+
+
+def count(number: int, what: str) -> str:
+    """``1 host``, ``3 hosts``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def finding_lines(record: HostRecord) -> Iterator[str]:
@@ -132,8 +137,16 @@ def summary_lines(session: Session, *, undo: bool = True) -> Iterator[str]:
         yield f"  ✗ cluster: {session.cluster_view.error}"
     if session.report is not None and session.report.cluster_error:
         yield f"  ✗ cluster: {session.report.cluster_error}"
-    if session.run_id and undo:
-        yield f"run {session.run_id}: `gpuwizard rollback {session.run_id}` puts everything back"
+    if session.run_id and undo and _touched(session):
+        yield f"run {session.run_id}: `{session.rollback_command} {session.run_id}` puts everything back"
+
+
+def _touched(session: Session) -> bool:
+    """Whether the run may have left anything anywhere; without hosts it may have changed the cluster."""
+    outcomes = session.report.outcomes.values() if session.report else ()
+    touched = any(o.outcome not in ("unchanged", "refused", "unreachable", "rolled-back") for o in outcomes)
+    cluster = session.report is not None and session.report.cluster_error is None
+    return touched or (cluster and session.plan is not None and bool(session.plan.cluster.actions))
 
 
 def _ended(session: Session, name: str) -> tuple[str, str]:

@@ -1,13 +1,17 @@
 """The front end without a screen: the same stages as the wizard, no questions, one line per event."""
 
 import argparse
+import asyncio
+import contextlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from gpuwizard import flow, show
+from gpuwizard.clean import clean_line
 from gpuwizard.describe import describe, event_json
-from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError, UsageError
+from gpuwizard.errors import GpuwizardError, InterruptedRunError, RefusedError, UnreachableError, UsageError
 from gpuwizard.events import Choice, Emit, Event, SecretPrompt
 from gpuwizard.opening import open_session
 from gpuwizard.pages import PAGES
@@ -15,7 +19,20 @@ from gpuwizard.plan.model import Plan
 from gpuwizard.secret import Secret
 from gpuwizard.session import Session
 
-__all__ = ["Unattended", "exit_code", "printer", "run_unattended"]
+__all__ = [
+    "Unattended",
+    "check_pages",
+    "complain",
+    "complain_of",
+    "exit_code",
+    "plan_exit_code",
+    "printer",
+    "run_unattended",
+    "say",
+    "say_json",
+    "told_how_to_undo",
+    "warn",
+]
 
 
 class Unattended:
@@ -33,10 +50,11 @@ def printer(*, as_json: bool, session: Session, verbose: bool = False) -> Emit:
 
     def emit(event: Event) -> None:
         session.events.append(event)
-        if as_json:
-            say(json.dumps(event_json(event, session.clock.now()), ensure_ascii=False))
-        elif line := describe(event, verbose=verbose):
-            say(line)
+        with contextlib.suppress(OSError):  # a full disk or a reader that left must not stop a run half-way
+            if as_json:
+                say_json(event_json(event, session.clock.now()))
+            elif line := describe(event, verbose=verbose):
+                say(line)
 
     return emit
 
@@ -46,29 +64,78 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - a front end
 
 
+def say_json(document: Mapping[str, Any], indent: int | None = None) -> None:
+    """Print a JSON document, or without `indent` one line of a stream; in ASCII where stdout is not UTF-8."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    say(json.dumps(document, ensure_ascii=not utf8, indent=indent, allow_nan=False))
+
+
+def complain(error: GpuwizardError, about: str = "") -> None:
+    """Name on stderr what keeps a host or the cluster out of this run, with what to do about it (`cli.md`)."""
+    warn(f"gpuwizard: {about}{': ' if about else ''}{clean_line(str(error), 2000)}")
+    if error.remedy:
+        warn(f"  try: {clean_line(error.remedy, 2000)}")
+
+
+def complain_of(session: Session) -> None:
+    """Name every host that could not be looked at, and the cluster when that holds for it."""
+    for name, record in sorted(session.hosts.items()):
+        if record.error is not None:
+            complain(record.error, "" if name in str(record.error) else name)
+    if session.cluster_problem is not None:
+        complain(session.cluster_problem, "the cluster")
+
+
+@contextlib.contextmanager
+def told_how_to_undo(session: Session) -> Iterator[None]:
+    """A run that is stopped ends with 130 and says how what it had done already is put back."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if session.run_id is None:
+            raise InterruptedRunError("interrupted before anything was changed", remedy="run it again") from None
+        undo = f"{session.rollback_command} {session.run_id}"
+        raise InterruptedRunError(
+            "interrupted", where=f"run {session.run_id}", remedy=f"`{undo}` puts back what was confirmed"
+        ) from None
+
+
 async def run_unattended(arguments: argparse.Namespace) -> int:
     """`gpuwizard --answers FILE`: probe, plan, apply, validate. Returns the exit code of `cli.md`."""
     async with open_session(arguments, tuple(arguments.words)) as session:
         check_pages(session)
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
-        ask = Unattended()
-        await flow.probe(session, emit, ask)
-        plan = await flow.make_plan(session, emit)
-        if not arguments.json:
-            for line in show.plan_lines(plan):
-                say(line)
-        if arguments.dry_run:
-            say_if(not arguments.json, "dry run: nothing was changed")
-            return plan_exit_code(session, plan)
-        if plan.empty:
-            say_if(not arguments.json, "nothing to change: every host and the cluster are as the answers want them")
-        else:
-            await flow.run_plan(session, emit, ask)
-        await flow.run_validation(session, emit)
-        if not arguments.json:
-            for line in show.summary_lines(session):
-                say(line)
-        return exit_code(session)
+        with told_how_to_undo(session):
+            return await _run_all(session, emit, dry=arguments.dry_run, people=not arguments.json)
+
+
+async def _run_all(session: Session, emit: Emit, *, dry: bool, people: bool) -> int:
+    """All stages, one after the other; `people` are told in lines what the plan is and how it ended."""
+    ask = Unattended()
+    await flow.probe(session, emit, ask)
+    plan = await flow.make_plan(session, emit)
+    complain_of(session)
+    for line in show.plan_lines(plan) if people else ():
+        say(line)
+    if dry:
+        say_if(people, "dry run: nothing was changed")
+        return plan_exit_code(session, plan)
+    if plan.empty:
+        say_if(people, _nothing_to_change(session, plan))
+    else:
+        await flow.run_plan(session, emit, ask)
+    await flow.run_validation(session, emit)
+    for line in show.summary_lines(session) if people else ():
+        say(line)
+    return exit_code(session)
+
+
+def _nothing_to_change(session: Session, plan: Plan) -> str:
+    out = {h.name for h in plan.hosts if h.refusals} | set(session.unreachable)
+    if out or plan.cluster.refusals:
+        left = sorted(out) + (["the cluster"] if plan.cluster.refusals else [])
+        return f"nothing to change; left out: {', '.join(left)}"
+    return "nothing to change: every host and the cluster are as the answers want them"
 
 
 def say_if(condition: bool, text: str) -> None:

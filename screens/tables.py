@@ -1,11 +1,13 @@
 """`gpuwizard check` for people: one row a host, trouble on top, then the findings with what to do."""
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gpuwizard.errors import LoginError
 from gpuwizard.session import HostRecord, Session
-from gpuwizard.show import MARKS, gpu_summary, runtime_summary
+from gpuwizard.show import MARKS, count, gpu_summary, runtime_summary
 
 __all__ = ["print_check"]
 
@@ -33,15 +35,15 @@ def _trouble(record: HostRecord) -> tuple[int, int, str]:
 
 def _row(record: HostRecord) -> tuple[Text, ...]:
     if record.probe is None:
-        reason = Text(f"✗ {record.error}", STYLES["error"])
+        reason = Text("✗ no login" if isinstance(record.error, LoginError) else "✗ unreachable", STYLES["error"])
         return Text(record.name), Text("–"), Text("–"), Text("–"), reason
     facts = record.probe.facts
     system = facts.os.pretty_name or facts.os.id or "unknown"
     errors, warnings = record.severity_count("error"), record.severity_count("warning")
     if errors:
-        verdict = Text(f"✗ {errors} errors" if errors > 1 else "✗ 1 error", STYLES["error"])
+        verdict = Text(f"✗ {count(errors, 'error')}", STYLES["error"])
     elif warnings:
-        verdict = Text(f"! {warnings} warnings" if warnings > 1 else "! 1 warning", STYLES["warning"])
+        verdict = Text(f"! {count(warnings, 'warning')}", STYLES["warning"])
     else:
         verdict = Text("✓ ok", STYLES["ok"])
     return Text(record.name), Text(system), Text(gpu_summary(facts)), Text(runtime_summary(facts)), verdict
@@ -54,12 +56,17 @@ def _print_findings(console: Console, record: HostRecord) -> None:
     console.print()
     console.print(Text(record.name, "bold"))
     if record.error is not None:
-        console.print(Text(f"  ✗ {record.error}", STYLES["error"]))
+        _print(console, 2, f"✗ {record.error}", STYLES["error"])
         if record.error.remedy:
-            console.print(Text(f"      try: {record.error.remedy}"))
+            _print(console, 6, f"try: {record.error.remedy}")
     for finding in shown:
-        console.print(Text(f"  {MARKS[finding.severity]} {finding.id} {finding.title}", STYLES[finding.severity]))
+        _print(console, 2, f"{MARKS[finding.severity]} {finding.id} {finding.title}", STYLES[finding.severity])
         for line in finding.evidence:
-            console.print(Text(f"      {line}", "dim"))
-        if finding.remedy:
-            console.print(Text(f"      try: {finding.remedy}"))
+            _print(console, 6, line, "dim")
+        if finding.severity in ("error", "warning") and finding.remedy:
+            _print(console, 6, f"try: {finding.remedy}")
+
+
+def _print(console: Console, indent: int, text: str, style: str = "") -> None:
+    """One paragraph that keeps its indentation where it is wrapped."""
+    console.print(Padding(Text(text, style), (0, 0, 0, indent), expand=False))

@@ -51,7 +51,12 @@ class Cluster(_Section):
     manage: bool = Field(default=True, description="apply the Kubernetes objects; false: only the hosts are changed")
     kubeconfig: str | None = Field(default=None, description="kubeconfig file; default KUBECONFIG or ~/.kube/config")
     context: str | None = Field(default=None, description="context of the kubeconfig; default its current one")
-    namespace: str = Field(default="gpuwizard", description="namespace of what gpuwizard runs in the cluster")
+    namespace: str = Field(
+        default="gpuwizard",
+        max_length=63,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        description="namespace of what gpuwizard runs in the cluster",
+    )
 
 
 class Runtime(_Section):
@@ -79,7 +84,7 @@ class Install(_Section):
     runtime_class: bool = Field(default=True, description="RuntimeClass nvidia")
     device_plugin: bool = Field(default=True, description="device plugin DaemonSet, which announces nvidia.com/gpu")
     device_plugin_image: str = Field(
-        default="nvcr.io/nvidia/k8s-device-plugin:v0.20.0", description="image of the device plugin"
+        default="nvcr.io/nvidia/k8s-device-plugin:v0.20.0", min_length=1, description="image of the device plugin"
     )
 
 
@@ -104,7 +109,9 @@ class Validation(_Section):
     """The pods that prove it."""
 
     enabled: bool = Field(default=True, description="run a pod with nvidia-smi on every GPU host after apply")
-    image: str = Field(default="ubuntu:24.04", description="image of the validation pod; it needs only a shell")
+    image: str = Field(
+        default="ubuntu:24.04", min_length=1, description="image of the validation pod; it needs only a shell"
+    )
     timeout: float = Field(default=300.0, gt=0, le=3600, description="seconds a validation pod may take")
 
 

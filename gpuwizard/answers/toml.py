@@ -17,11 +17,16 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
 from gpuwizard.errors import UsageError
 
-__all__ = ["example", "parse_answers", "read_answers", "render_answers", "schema", "write_answers"]
+__all__ = ["example", "parse_answers", "read_answers", "reason", "render_answers", "schema", "write_answers"]
 
 _HEADER = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _REMEDY = "`gpuwizard answers schema` lists all keys, `gpuwizard answers example` prints a whole file"
+_SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|private_?key|credential", re.IGNORECASE)
+_NO_SECRETS = (
+    "take it out; -k and -K ask for passwords, GPUWIZARD_SUDO_PASSWORD holds the one of sudo, "
+    "connection.sudo_password_command names a command that prints it"
+)
 _INTRO = (
     "Answers for gpuwizard: `gpuwizard --answers THIS-FILE` applies them without questions.",
     "Every key may be left out. Secrets do not belong here.",
@@ -40,7 +45,10 @@ def read_answers(path: Path) -> Answers:
             "there is no such answers file", where=str(path), remedy="`gpuwizard answers example > FILE` makes one"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the answers file cannot be read: {error}", where=str(path)) from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(
+            f"the answers file cannot be read: {why}", where=str(path), remedy="name a TOML file that you may read"
+        ) from error
     return parse_answers(text, str(path))
 
 
@@ -55,7 +63,8 @@ def parse_answers(text: str, name: str = "answers") -> Answers:
     except ValidationError as error:
         lines = _lines_of_keys(text)
         problems = [_problem(detail, lines, name) for detail in error.errors()]
-        raise UsageError("\n  ".join(problems), remedy=_REMEDY) from error
+        secret = any(_is_secret(detail) for detail in error.errors())
+        raise UsageError("; ".join(problems), remedy=_NO_SECRETS if secret else _REMEDY) from None
 
 
 def _problem(detail: Any, lines: Mapping[tuple[str, ...], int], name: str) -> str:
@@ -63,14 +72,29 @@ def _problem(detail: Any, lines: Mapping[tuple[str, ...], int], name: str) -> st
     path = tuple(str(part) for part in detail["loc"])
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     where = f"{name}:{line}" if line else name
-    if detail["type"] == "extra_forbidden":
+    if _is_secret(detail):
+        message = "a secret does not belong in this file"
+    elif detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _keys_beside(path), n=1)
         message = "unknown key" + (f", did you mean `{near[0]}`?" if near else "")
     else:
-        message = detail["msg"][:1].lower() + detail["msg"][1:]
-        if not isinstance(detail["input"], dict):
-            message += f", not {clean_line(repr(detail['input']), 60)}"
+        message = reason(detail)
     return f"{where}: {'.'.join(path)}: {message}"
+
+
+def reason(detail: Any) -> str:
+    """What pydantic says is wrong with one value, in the words of TOML."""
+    message = str(detail["msg"][:1].lower() + detail["msg"][1:]).replace("tuple", "list")
+    if detail["type"] == "string_pattern_mismatch":
+        message = "must be a name as Kubernetes has them: small letters, digits and hyphens"
+    if isinstance(detail["input"], dict):
+        return message
+    return f"{message}, not {clean_line(repr(detail['input']), 60)}"
+
+
+def _is_secret(detail: Any) -> bool:
+    """True for an unknown key that is named like a secret; its value is never shown."""
+    return detail["type"] == "extra_forbidden" and _SECRET.search(str(detail["loc"][-1])) is not None
 
 
 def _keys_beside(path: Sequence[str]) -> list[str]:

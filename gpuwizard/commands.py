@@ -146,7 +146,7 @@ async def plan_command(arguments: argparse.Namespace) -> int:
                 say(line)
         complain_of(session)
         if arguments.out:
-            save_plan(plan, session.answers, Path(arguments.out))
+            save_plan(plan, session.resolved_answers, Path(arguments.out))
             simulate = f" --simulate {shlex.quote(session.simulate)}" if session.simulate else ""
             apply = f"gpuwizard apply{simulate} {shlex.quote(arguments.out)}"
             warn(f"saved; `{apply}` applies it while the hosts are as they were")

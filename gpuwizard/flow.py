@@ -206,7 +206,7 @@ async def run_plan(session: Session, emit: Emit, ask: Asker) -> "Report":
             plan,
             session.transports,
             session.cluster,
-            session.answers,
+            session.resolved_answers,
             session.run_id or "",
             both,
             ask,

@@ -127,6 +127,11 @@ class Session:
         return {name: str(record.error) for name, record in self.hosts.items() if record.error is not None}
 
     @property
+    def resolved_answers(self) -> Answers:
+        """The answers with every host by itself: what is kept of a run must not change with an @FILE."""
+        return self.answers.model_copy(update={"hosts": tuple(r.target.spec for r in self.hosts.values())})
+
+    @property
     def rollback_command(self) -> str:
         """The command that lists the runs of this session; with a run behind it, the one that undoes that run."""
         simulate = f" --simulate {shlex.quote(self.simulate or self.fleet.name)}" if self.fleet is not None else ""

@@ -136,7 +136,7 @@ class RunScreen(PageScreen):
         if self.wizard.stopped:
             self.say("stopped: what was in flight is put back", "warning")
         elif session.run_id and any(o.outcome == "confirmed" for o in outcomes):
-            self.say(f"undo: gpuwizard rollback {session.run_id}", "ok")
+            self.say(f"undo: {session.rollback_command} {session.run_id}", "ok")
         else:
             self.say("nothing was changed", "ok")
 

@@ -119,3 +119,12 @@ def test_what_is_no_plan(tmp_path: Path, text: str) -> None:
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be saved"):
         store.save_plan(build_plan({}, Answers(), None), Answers(), tmp_path / "no" / "plan.json")
+
+
+def test_answers_that_were_changed_in_a_saved_plan_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "site.plan"
+    made = build_plan({}, Answers(), None)
+    store.save_plan(made, Answers(), path)
+    path.write_text(path.read_text().replace('"unit_hold": 30.0', '"unit_hold": 0.0'))
+    with pytest.raises(RefusedError, match="changed by hand"):
+        store.load_plan(path)

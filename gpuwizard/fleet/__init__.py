@@ -162,9 +162,13 @@ class _Node:
 
 def _home(state_dir: Path, name_or_path: str, name: str) -> Path:
     """Where this fleet is kept: fleets of the same name from different places do not share it."""
-    path = Path(name_or_path).expanduser()
-    if "/" not in name_or_path and not path.exists():
+    from gpuwizard.fleet.model import list_fleets
+
+    if name_or_path in list_fleets():
         return state_dir / name
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        path /= "fleet.toml"
     return state_dir / f"{name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
 
 

@@ -64,23 +64,25 @@ class SimulatedHost:
         if kept is not None and not kept["pending"]:
             self.init.resume(kept["units"])
             self.runtime.resume(kept["runtime"])
-            return
-        if kept is not None:
-            self._new_boot()
-        self.runtime.before_toolkit = fresh and self.spec.kubernetes.started_before_toolkit
-        await self.init.boot()
+        else:
+            if kept is not None:
+                self._new_boot()
+            self.runtime.before_toolkit = fresh and self.spec.kubernetes.started_before_toolkit
+            await self.init.boot()
+        # Whoever opens it after this process was killed finds a host that has lost its power.
+        await asyncio.to_thread(self._state_file.write_text, self._state(pending=True), "utf-8")
 
     async def close(self) -> None:
         """End everything that runs on it and keep its state."""
-        state = {
-            "pending": self.init.pending,
-            "units": self.init.as_json(),
-            "runtime": self.runtime.as_json(),
-            "spec": _digest(self.spec),
-        }
+        state = self._state(pending=self.init.pending)
         await self._power_off()
         self.tree.close()
-        await asyncio.to_thread(self._state_file.write_text, json.dumps(state), "utf-8")
+        await asyncio.to_thread(self._state_file.write_text, state, "utf-8")
+
+    def _state(self, *, pending: bool) -> str:
+        """What is kept of it. `pending`: something was under way that only a running host remembers."""
+        units, runtime = self.init.as_json(), self.runtime.as_json()
+        return json.dumps({"pending": pending, "units": units, "runtime": runtime, "spec": _digest(self.spec)})
 
     async def reboot(self) -> None:
         """Cut its power and bring it up again: what ran is gone, what is enabled is started."""

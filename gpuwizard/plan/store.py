@@ -7,6 +7,7 @@ import os
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -26,7 +27,12 @@ def save_plan(plan: Plan, answers: Answers, path: Path) -> None:
 
     Raises UsageError when it cannot be written.
     """
-    document = {"schema": _SCHEMA, "answers": answers.model_dump(mode="json"), "plan": _encode(plan)}
+    document = {
+        "schema": _SCHEMA,
+        "answers": answers.model_dump(mode="json"),
+        "answers_sha256": _digest(answers),
+        "plan": _encode(plan),
+    }
     raw = json.dumps(document, indent=1, sort_keys=True).encode()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -57,9 +63,13 @@ def load_plan(path: Path) -> tuple[Plan, Answers]:
         raise UsageError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise UsageError("not a saved plan", where=str(path), remedy="make one with: gpuwizard plan --out") from error
-    if plan_hash(plan.hosts, plan.cluster) != plan.hash:
+    if plan_hash(plan.hosts, plan.cluster) != plan.hash or document.get("answers_sha256") != _digest(answers):
         raise RefusedError("the saved plan was changed by hand", where=str(path), remedy="plan again")
     return plan, answers
+
+
+def _digest(answers: Answers) -> str:
+    return sha256(json.dumps(answers.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 def _encode(value: Any) -> Any:

@@ -66,7 +66,7 @@ async def rollback(
     try:
         await _roll_back(run)
     finally:
-        left_out = "not begun, because another host failed"
+        left_out = "not begun: the rollback ended before its turn"
         outcomes = {
             h.name: run.outcomes.get(h.name, HostOutcome(h.name, "unchanged", left_out, "rollback"))
             for h in record.hosts

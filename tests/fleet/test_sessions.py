@@ -1,6 +1,7 @@
 """Logins on simulated hosts: who gets in, how root is had, what a cut link and a lost power leave behind."""
 
 import asyncio
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,3 +230,18 @@ async def test_files_of_the_author_are_laid_over(tmp_path: Path) -> None:
         assert fleet.hosts["node"].tree.read("/etc/containerd/config.toml") == b"version = 3\n# mine\n"
         assert isinstance(fleet.options, ConnectOptions)
         assert fleet.options.isolated
+
+
+async def test_a_fleet_that_was_killed_keeps_its_hosts_as_after_a_power_cut(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, os, sys\nfrom pathlib import Path\nfrom gpuwizard.fleet import open_fleet\n"
+        "async def main():\n"
+        "    async with open_fleet('mixed', state_dir=Path(sys.argv[1])) as fleet:\n"
+        "        fleet.hosts['kube-c17'].tree.write('etc/remember', b'me', 0o644)\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(tmp_path))
+    assert await killed.wait() == -9
+    async with open_fleet("mixed", state_dir=tmp_path) as fleet:
+        assert fleet.hosts["kube-c17"].tree.read("etc/remember") == b"me"

@@ -171,9 +171,6 @@ async def _serve(process: asyncssh.SSHServerProcess[bytes], rules: Rules) -> Non
         if ended.done():
             await asyncio.wait(pumps[1:], timeout=0.5)
             process.exit(ended.result())
-        else:  # as sshd does: the command's input ends, and it may do something about that
-            child.stdin.close()
-            await asyncio.wait({ended}, timeout=0.5)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)

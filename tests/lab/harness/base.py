@@ -152,7 +152,9 @@ def _sid_on_trixie(directory: Path, recipe: Recipe, tree: Path) -> None:
     else:
         shutil.rmtree(fresh, ignore_errors=True)
         call("cp", "-a", trixie, fresh, timeout=300)
-    where = mirror() or ""
+    where = mirror()
+    if where is None:
+        raise LabError("this machine's apt sources name no mirror that sid could come from")
     (fresh / "etc/apt/sources.list").write_text(f"deb {where} sid main\n")
     shutil.copy("/etc/resolv.conf", fresh / "etc/resolv.conf")
     # a mirror may be a frozen one

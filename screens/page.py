@@ -50,8 +50,8 @@ class PageScreen(Screen[None]):
         return self.wizard.session
 
     def body(self) -> ComposeResult:
-        """The widgets of this page."""
-        raise NotImplementedError
+        """The widgets of this page; a page without any shows its frame alone."""
+        yield from ()
 
     def extra_buttons(self) -> Sequence[Button]:
         """Buttons of this page, left of Back and Next."""

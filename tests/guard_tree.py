@@ -300,3 +300,31 @@ class TreeProcess:
             done.cancel()
             cut.cancel()
             await asyncio.gather(done, cut, return_exceptions=True)
+
+
+WITH_IMPORTS = IMPORTS + PLAIN
+
+
+def two_files() -> tuple[object, ...]:
+    return edit(DROP_IN, None, NVIDIA), edit(MAIN, PLAIN, WITH_IMPORTS)
+
+
+def started(tree: Tree, *files: object, **values: object) -> None:
+    """Prepare, arm and begin a change; each must be accepted."""
+    done = tree.prepare(change_of(*files, **values))  # type: ignore[arg-type]
+    assert done.returncode == 0, done.stdout + done.stderr
+    for role in ("arm", "begin"):
+        done = tree.guard(role)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def leftovers(tree: Tree) -> list[str]:
+    """What an ended run must not leave: armed marks, boot units, temporary files. The state file says that it is over
+    before the last of them is gone, so that a crash in between is mended; hence a moment of patience."""
+    end = time.monotonic() + 5
+    while True:
+        found = [str(p) for p in (tree.root / "etc").rglob("*gpuwizard*") if "99-gpuwizard-nvidia" not in p.name]
+        found += [str(p) for p in tree.run_folder().glob("armed")]
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(0.02)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import asyncssh
 import pytest
 
+from tests.lab.harness import cgroup
 from tests.lab.harness.host import LabHost
 from tests.lab.harness.lab import Lab
 
@@ -168,3 +169,19 @@ async def test_twofactor_wants_the_password_and_the_code_of_the_hosts_own_pam(
         done = await connection.run("id -un", check=True)
     assert done.stdout == "twofactor\n"
     assert [p.strip() for p in client.prompts] == ["Password:", "Verification code:"]
+
+
+def test_what_another_container_left_in_the_control_groups_is_in_nobodys_way(lab: Lab) -> None:
+    left = [str(slot) for slot in range(lab.slot + 1, lab.slot + 9)]
+    for groups in left:
+        cgroup.make(f"{groups}/bookworm")
+    try:
+        second = Lab(lab.bases, lab.folder.parent.parent)
+        try:
+            assert str(second.slot) in left
+            assert second.host("bookworm").run("id -u").stdout == "0\n"
+        finally:
+            second.close()
+    finally:
+        for groups in left:
+            cgroup.all_gone(groups)

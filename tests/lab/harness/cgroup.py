@@ -66,12 +66,12 @@ def end(group: str, timeout: float = 30.0) -> None:
             time.sleep(0.005 if top.exists() else 0)
 
 
-def all_gone(slot: int) -> None:
-    """End every group of a lab, then the lab's own."""
+def all_gone(groups: str) -> None:
+    """End every group of the lab whose groups lie in ``gpuwizard-lab/GROUPS``, then that one."""
     for top in _tops():
-        folder = top / "gpuwizard-lab" / str(slot)
+        folder = top / "gpuwizard-lab" / groups
         for host in sorted(p.name for p in folder.glob("*") if p.is_dir()):
-            end(f"{slot}/{host}")
+            end(f"{groups}/{host}")
         with contextlib.suppress(OSError):
             folder.rmdir()
             folder.parent.rmdir()

@@ -48,7 +48,16 @@ class LabHost:
     """A booted Debian host. `address` is reachable from this machine unless the host is hidden."""
 
     def __init__(
-        self, spec: HostSpec, base: Base, network: Network, port: int, folder: Path, notify: Path, *, login: Path
+        self,
+        spec: HostSpec,
+        base: Base,
+        network: Network,
+        port: int,
+        folder: Path,
+        notify: Path,
+        *,
+        group: str,
+        login: Path,
     ) -> None:
         self.spec = spec
         self.base = base
@@ -61,7 +70,7 @@ class LabHost:
         self.folder = folder
         self._network = network
         self.port = port
-        self._group = f"{network.slot}/{spec.name}"
+        self._group = group
         self._notify_path = notify
         self._notify: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None

@@ -8,6 +8,7 @@ import hmac
 import itertools
 import json
 import re
+import secrets
 import shutil
 import struct
 import threading
@@ -57,14 +58,15 @@ def clean_stale() -> list[int]:
             except BlockingIOError:
                 continue
             if (note := lock.with_suffix(".json")).exists():
-                _remove_all(int(lock.stem), Path(json.loads(note.read_text())["folder"]))
+                left = json.loads(note.read_text())
+                _remove_all(int(lock.stem), Path(left["folder"]), left["groups"])
                 cleaned.append(int(lock.stem))
     return cleaned
 
 
-def _remove_all(slot: int, folder: Path) -> None:
+def _remove_all(slot: int, folder: Path, groups: str) -> None:
     """End the hosts of a slot, then take away network, mounts and files. The caller holds the slot's lock."""
-    cgroup.all_gone(slot)
+    cgroup.all_gone(groups)
     network.remove(slot)
     for _, point, _ in reversed(mounts()):
         if Path(point).is_relative_to(folder):
@@ -100,10 +102,12 @@ class Lab:
         self.bases = bases
         self.slot, self._lock = _take_slot()
         self.folder = directory / "run" / str(self.slot)
+        # containers of one machine may share its control groups, but neither slots nor what cleans up after a crash
+        self._groups = f"{self.slot}-{secrets.token_hex(4)}"
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "hosts").mkdir(parents=True)
         (STATE / str(self.slot)).mkdir(mode=0o700, exist_ok=True)
-        (STATE / f"{self.slot}.json").write_text(json.dumps({"folder": str(self.folder)}))
+        (STATE / f"{self.slot}.json").write_text(json.dumps({"folder": str(self.folder), "groups": self._groups}))
         self._hosts: dict[str, LabHost] = {}
         try:
             self._prepare()
@@ -152,7 +156,8 @@ class Lab:
             if spec.name in self._hosts:
                 raise LabError(f"there is a host {spec.name} already")
             notify = STATE / str(self.slot) / f"{spec.name}.notify"
-            host = LabHost(spec, base, self._network, next(self._ports), folder, notify, login=self.key)
+            port, group = next(self._ports), f"{self._groups}/{spec.name}"
+            host = LabHost(spec, base, self._network, port, folder, notify, group=group, login=self.key)
             self._hosts[spec.name] = host
         folder.mkdir(parents=True)
         build_hardware(folder / "hardware", gpu=spec.gpu)
@@ -223,7 +228,7 @@ class Lab:
             hosts = list(self._hosts.values())
             self._hosts.clear()
             with ThreadPoolExecutor(8) as pool:
-                list(pool.map(lambda h: cgroup.end(f"{self.slot}/{h.name}"), hosts))
+                list(pool.map(lambda h: cgroup.end(f"{self._groups}/{h.name}"), hosts))
             for host in hosts:
                 host.forget()
-            _remove_all(self.slot, self.folder)
+            _remove_all(self.slot, self.folder, self._groups)

@@ -23,6 +23,7 @@ from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
 from gpuwizard.work.probe import probe_host
 from gpuwizard.work.rollout import roll_out
+from gpuwizard.work.shared_run import SharedRun
 
 __all__ = ["Report", "apply_plan", "owner_text", "time_limits"]
 
@@ -38,20 +39,11 @@ class Report:
     cluster_error: str | None = None
 
 
-@dataclass(slots=True)
-class _Run:
+@dataclass(slots=True, kw_only=True)
+class _Run(SharedRun):
     """What all hosts of one run share."""
 
     plan: Plan
-    hosts: Mapping[str, Transport]
-    cluster: Cluster | None
-    answers: Answers
-    run_id: str
-    emit: Emit
-    clock: Clock
-    journal: Journal
-    outcomes: dict[str, HostOutcome] = field(default_factory=dict)
-    cluster_error: str | None = None
     objects_done: bool = False
 
 
@@ -73,7 +65,7 @@ async def apply_plan(
     one leaves at once. Raises UsageError when the time limits of the answers cannot be met.
     """
     time_limits(answers)
-    run = _Run(plan, hosts, cluster, answers, run_id, emit, clock, journal)
+    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan)
     journal.begin(plan, answers)
     try:
         await _apply(run)

@@ -1,7 +1,7 @@
 """Put back what a run changed, from the hosts' own records and byte-exact, guarded by the same steps as the change."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import yaml
 
@@ -19,6 +19,7 @@ from gpuwizard.work.guard import Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange, call, host_state
 from gpuwizard.work.health import control_plane_ready, node_settles
 from gpuwizard.work.rollout import roll_out
+from gpuwizard.work.shared_run import SharedRun
 
 __all__ = ["rollback"]
 
@@ -26,20 +27,11 @@ _UNTOUCHED = ("unchanged", "refused", "unreachable")
 _FINE = ("confirmed", "unchanged")
 
 
-@dataclass(slots=True)
-class _Run:
+@dataclass(slots=True, kw_only=True)
+class _Run(SharedRun):
     """What all hosts of one rollback share."""
 
     record: RunRecord
-    hosts: Mapping[str, Transport]
-    cluster: Cluster | None
-    answers: Answers
-    run_id: str
-    emit: Emit
-    clock: Clock
-    journal: Journal
-    outcomes: dict[str, HostOutcome] = field(default_factory=dict)
-    cluster_error: str | None = None
 
 
 async def rollback(
@@ -61,7 +53,7 @@ async def rollback(
     the run left it. Outcomes: ``confirmed`` is a host that is as it was before. Cancelling works as in `apply_plan`.
     """
     time_limits(answers)
-    run = _Run(record, hosts, cluster, answers, run_id, emit, clock, journal)
+    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, record=record)
     journal.begin_rollback([h.name for h in record.hosts], answers)
     try:
         await _roll_back(run)

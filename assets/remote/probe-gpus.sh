@@ -1,5 +1,5 @@
-# Part of the probe: NVIDIA functions on the bus, the driver's versions, nvidia-smi, the container toolkit.
-# Not POSIX: readlink modinfo nvidia-smi nvidia-ctk
+# Part of the probe: NVIDIA functions on the bus, and nvidia-smi.
+# Not POSIX: nvidia-smi
 
 look_at_pci() {
     pci=
@@ -18,49 +18,6 @@ look_at_pci() {
     done
     if [ -d "$R/sys/bus/pci/devices" ]; then emit pci 0 "$pci"; else unseen 'PCI devices' 'there is no /sys/bus/pci/devices'; fi
     if [ $# -gt 0 ]; then emit pci-drivers 0 "$(ls -ld "$@")"; fi
-}
-
-look_at_driver() {
-    emit_file nvrm-version "$R/proc/driver/nvidia/version"
-    for mod in nvidia nvidia_current; do
-        if first_line "$R/sys/module/$mod/version"; then emit module-version 0 "$LINE"; break; fi
-    done
-    for info in "$R"/proc/driver/nvidia/gpus/*/information; do
-        [ -r "$info" ] || continue
-        slurp "$info"
-        info=${info%/information}
-        emit "gpu-information:${info##*/}" 0 "$TEXT"
-    done
-    libs=
-    for lib in "$R"/usr/lib/*/libnvidia-ml.so.*.* "$R"/usr/lib64/libnvidia-ml.so.*.* "$R"/usr/lib/libnvidia-ml.so.*.* \
-        "$R"/usr/lib/*/nvidia/current/libnvidia-ml.so.*.* "$R"/usr/lib/*/*/libnvidia-ml.so.*.* \
-        "$R"/run/opengl-driver/lib/libnvidia-ml.so.*.* "$R"/run/nvidia/driver/usr/lib/*/libnvidia-ml.so.*.*; do
-        if [ -e "$lib" ]; then libs="$libs${lib#"$R"}$NL"; fi
-    done
-    emit nvml-files 0 "$libs"
-    look_at_modules
-}
-
-look_at_modules() { # the module on disk, for the running kernel and for the others that are installed
-    kernels=
-    for kernel in "$R"/lib/modules/*; do
-        # a left-over directory has no modules.dep; a kernel that can boot has
-        if [ -e "$kernel/modules.dep" ] || [ -e "$kernel/modules.dep.bin" ]; then kernels="$kernels${kernel##*/}$NL"; fi
-    done
-    emit kernels 0 "$kernels"
-    if ! have modinfo; then
-        unseen 'NVIDIA module on disk' 'modinfo is not installed'
-        return
-    fi
-    capture modinfo 10 modinfo -F version nvidia
-    if [ "$STATUS" = 0 ]; then capture modinfo-license 10 modinfo -F license nvidia; fi
-    running=$(uname -r)
-    tried=0
-    for kernel in $kernels; do
-        if [ "$kernel" = "$running" ] || [ "$tried" -ge 4 ]; then continue; fi
-        tried=$((tried + 1))
-        capture "modinfo-other:$kernel" 10 modinfo -k "$kernel" -F version nvidia
-    done
 }
 
 look_at_nvidia_smi() { # last of all: it can take 30 s, or hang for ever on a lost GPU (hosts.md 4.6)
@@ -88,18 +45,4 @@ look_at_nvidia_smi() { # last of all: it can take 30 s, or hang for ever on a lo
     smi_mig=$TEXT
     capture smi-more 30 nvidia-smi --query-gpu=uuid,compute_cap,addressing_mode,fabric.state --format=csv,noheader,nounits
     case $smi_mig in *', Enabled, '*) capture smi-list 30 nvidia-smi -L ;; esac
-}
-
-look_at_toolkit() {
-    for dir in /usr/local/nvidia/toolkit /usr/bin /usr/local/bin /usr/sbin /opt/bin /run/current-system/sw/bin; do
-        if [ -x "$R$dir/nvidia-container-runtime" ]; then emit toolkit-runtime 0 "$dir/nvidia-container-runtime"; break; fi
-    done
-    if have nvidia-ctk; then capture toolkit-version 10 nvidia-ctk --version; fi
-    emit_file toolkit-config "$R/etc/nvidia-container-runtime/config.toml"
-    specs=
-    for spec in "$R"/etc/cdi/*.yaml "$R"/etc/cdi/*.json "$R"/var/run/cdi/*.yaml "$R"/var/run/cdi/*.json \
-        "$R"/run/cdi/*.yaml "$R"/run/cdi/*.json; do
-        if [ -f "$spec" ]; then specs="$specs${spec#"$R"}$NL"; fi
-    done
-    emit cdi-specs 0 "$specs"
 }

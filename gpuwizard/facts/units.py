@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpuwizard.facts.text import number, value
 
@@ -14,7 +14,9 @@ _UNIT = re.compile(r"([A-Za-z0-9@_.:\\-]+\.service)(?=/|$)")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What ``systemctl show`` says of one unit. `arguments` is the command line of its first ExecStart."""
+    """What ``systemctl show`` says of one unit. `arguments` is the command line of its first ExecStart; `active`,
+    `sub`, `enabled` and `result` are ActiveState, SubState, UnitFileState and Result; `restarts` counts those that
+    systemd made by itself; `environment` is what the unit itself sets, without its environment files."""
 
     name: str
     loaded: bool
@@ -22,6 +24,11 @@ class Unit:
     pid: int | None
     fragment: str | None
     arguments: tuple[str, ...]
+    sub: str | None = None
+    enabled: str | None = None
+    result: str | None = None
+    restarts: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -66,8 +73,22 @@ def parse_units(text: str | None) -> dict[str, Unit]:
                 pid=pid or None,
                 fragment=value(fields.get("FragmentPath")),
                 arguments=_exec_start(fields.get("ExecStart", "")),
+                sub=value(fields.get("SubState")),
+                enabled=value(fields.get("UnitFileState")),
+                result=value(fields.get("Result")),
+                restarts=number(fields.get("NRestarts")),
+                environment=_environment(fields.get("Environment", "")),
             )
     return found
+
+
+def _environment(text: str) -> dict[str, str]:
+    """``A=1 "B=two words"`` as systemd prints it."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    return {name: rest for name, equals, rest in (word.partition("=") for word in words) if equals}
 
 
 def _exec_start(text: str) -> tuple[str, ...]:

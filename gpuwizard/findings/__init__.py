@@ -1,8 +1,20 @@
 """What is right and wrong with a host: every rule put to one probe."""
 
 from gpuwizard.facts.model import Probe
-from gpuwizard.findings import driver, gpu, host, kubernetes, runtime
+from gpuwizard.findings import (
+    containerd,
+    driver,
+    gpu,
+    host,
+    k3s,
+    kubernetes,
+    operator,
+    other_runtimes,
+    runtime,
+    toolkit,
+)
 from gpuwizard.findings.model import Finding, Severity
+from gpuwizard.findings.ready import HEALTHY
 from gpuwizard.findings.rule import Rule, evaluate
 
 __all__ = ["RULES", "Finding", "Rule", "Severity", "explain", "find"]
@@ -10,10 +22,15 @@ __all__ = ["RULES", "Finding", "Rule", "Severity", "explain", "find"]
 RULES: tuple[Rule, ...] = (
     *gpu.RULES,
     *driver.RULES,
+    *toolkit.RULES,
+    *operator.RULES,
     *runtime.RULES,
+    *containerd.RULES,
+    *other_runtimes.RULES,
     *kubernetes.RULES,
+    *k3s.RULES,
     *host.RULES,
-    runtime.HEALTHY,
+    HEALTHY,
 )
 """All rules; their ids never change."""
 
@@ -22,8 +39,8 @@ _ORDER: tuple[Severity, ...] = ("error", "warning", "info", "ok")
 
 def find(probe: Probe) -> tuple[Finding, ...]:
     """The findings on one host, errors first, then by id. ``GW-OK-001`` comes only without an error."""
-    found = [finding for rule in RULES if rule is not runtime.HEALTHY and (finding := evaluate(rule, probe))]
-    if not any(finding.severity == "error" for finding in found) and (healthy := evaluate(runtime.HEALTHY, probe)):
+    found = [finding for rule in RULES if rule is not HEALTHY and (finding := evaluate(rule, probe))]
+    if not any(finding.severity == "error" for finding in found) and (healthy := evaluate(HEALTHY, probe)):
         found.append(healthy)
     return tuple(sorted(found, key=lambda finding: (_ORDER.index(finding.severity), finding.id)))
 

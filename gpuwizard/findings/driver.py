@@ -1,7 +1,7 @@
 """Rules about the driver: its module, its library, and who else holds the GPU."""
 
+from gpuwizard.facts.gpu.pci import needs_proprietary_module
 from gpuwizard.facts.model import DriverFacts, Probe
-from gpuwizard.facts.pci import needs_proprietary_module
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, looked_at, shown_gpu
 
 __all__ = ["RULES"]
@@ -131,7 +131,7 @@ RULES = (
         _MISSING_CAUSE,
         "Install the driver of your distribution or NVIDIA's packages and reboot; gpuwizard does not install drivers.",
         _missing,
-        "hosts.md §3.2",
+        ("hosts.md §3.2",),
     ),
     Rule(
         "GW-DRIVER-002",
@@ -141,7 +141,7 @@ RULES = (
         "Install the module package for the running kernel (or its headers and run `dkms autoinstall`), or reboot "
         "into the kernel that has it.",
         _other_kernel,
-        "hosts.md §3.2",
+        ("hosts.md §3.2",),
     ),
     Rule(
         "GW-DRIVER-003",
@@ -150,7 +150,7 @@ RULES = (
         "The library was upgraded while the old kernel module stayed loaded; NVML refuses to work across versions.",
         "Drain the node and reboot it; the new module is loaded then.",
         _mismatch,
-        "hosts.md §3.2",
+        ("hosts.md §3.2",),
     ),
     Rule(
         "GW-DRIVER-004",
@@ -159,7 +159,7 @@ RULES = (
         "The kernel's own driver (nouveau or nova_core) took the GPU at boot, so NVIDIA's module cannot.",
         "Blacklist that driver, rebuild the initramfs (`update-initramfs -u` or `dracut -f`) and reboot.",
         _nouveau,
-        "hosts.md §2.4",
+        ("hosts.md §2.4",),
     ),
     Rule(
         "GW-DRIVER-005",
@@ -168,7 +168,7 @@ RULES = (
         "The module is on disk for this kernel and is not loaded.",
         "Run `modprobe nvidia` as root and read its error, then `dmesg | grep -i nvidia`.",
         _installed_not_loaded,
-        "hosts.md §3.2",
+        ("hosts.md §3.2",),
     ),
     Rule(
         "GW-DRIVER-006",
@@ -177,7 +177,7 @@ RULES = (
         "The driver is loaded, but at least one GPU does not work as it should.",
         "Read `dmesg | grep -E 'NVRM|Xid'`; a GPU that is lost or needs a reset comes back after a reboot.",
         _smi_fails,
-        "hosts.md §3.3",
+        ("hosts.md §3.3",),
     ),
     Rule(
         "GW-DRIVER-007",
@@ -186,7 +186,7 @@ RULES = (
         "A newer kernel is installed that has no NVIDIA module.",
         "Install the module for that kernel before the next reboot.",
         _next_boot,
-        "hosts.md §3.2",
+        ("hosts.md §3.2",),
     ),
     Rule(
         "GW-DRIVER-008",
@@ -195,7 +195,7 @@ RULES = (
         "The module on disk is not the one that is loaded; when it is loaded next, library and module may differ.",
         "Reboot the node at a time of your choice.",
         _upgrade_pending,
-        "hosts.md §3.2",
+        ("hosts.md §3.2",),
     ),
     Rule(
         "GW-DRIVER-009",
@@ -204,6 +204,6 @@ RULES = (
         "Without persistence mode every call starts all GPUs and stops them again.",
         "Enable nvidia-persistenced.service.",
         _slow,
-        "hosts.md §4.6",
+        ("hosts.md §4.6",),
     ),
 )

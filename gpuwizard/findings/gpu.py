@@ -46,7 +46,7 @@ RULES = (
         "Nothing to do when this host is not meant to have one. Else check that the card is seated and powered, or "
         "that the hypervisor passes it through.",
         _no_gpu,
-        "hosts.md §2.2",
+        ("hosts.md §2.2",),
     ),
     Rule(
         "GW-GPU-002",
@@ -56,7 +56,7 @@ RULES = (
         "or is not supported by this driver.",
         "Read `dmesg | grep -E 'NVRM|Xid'` for the address named above; a reboot brings back a GPU that is lost.",
         _counts_differ,
-        "hosts.md §0 rule 5",
+        ("hosts.md §0 rule 5",),
     ),
     Rule(
         "GW-GPU-003",
@@ -66,6 +66,6 @@ RULES = (
         "memory and says so.",
         "Nothing to do.",
         _unified,
-        "hosts.md §2.5",
+        ("hosts.md §2.5",),
     ),
 )

@@ -80,7 +80,7 @@ RULES = (
         "gpuwizard does not know this distribution, its package manager and its paths.",
         "Runtime and cluster can be configured all the same; driver and toolkit are yours to install.",
         _unknown_distribution,
-        "hosts.md §1.2",
+        ("hosts.md §1.2",),
     ),
     Rule(
         "GW-HOST-002",
@@ -89,7 +89,7 @@ RULES = (
         "The login user may not become root by sudo, so configuration files can be neither read nor written.",
         "Log in as root or as a user that sudo allows, e.g. `--user NAME`.",
         _no_root,
-        "hosts.md §8.2",
+        ("hosts.md §8.2",),
     ),
     Rule(
         "GW-HOST-003",
@@ -98,7 +98,7 @@ RULES = (
         "Without it the probe saw only what any user sees.",
         "Give it with -K, GPUWIZARD_SUDO_PASSWORD or when the wizard asks.",
         _password,
-        "hosts.md §8.2",
+        ("hosts.md §8.2",),
     ),
     Rule(
         "GW-HOST-004",
@@ -107,7 +107,7 @@ RULES = (
         "On an immutable system drivers, packages and often configuration belong to the image.",
         "Make the change where the image is made; gpuwizard only diagnoses here.",
         _immutable,
-        "hosts.md §1.2",
+        ("hosts.md §1.2",),
     ),
     Rule(
         "GW-HOST-005",
@@ -116,7 +116,7 @@ RULES = (
         "The login ended in a container, so what was seen is the container's.",
         "Log in to the host itself.",
         _container,
-        "hosts.md §1.4",
+        ("hosts.md §1.4",),
     ),
     Rule(
         "GW-HOST-006",
@@ -125,7 +125,7 @@ RULES = (
         "Driver and toolkit come with the system and are updated with it.",
         "Update them with the vendor's tools; runtime and cluster are configured as anywhere.",
         _special,
-        "hosts.md §1.3",
+        ("hosts.md §1.3",),
     ),
     Rule(
         "GW-HOST-007",
@@ -134,7 +134,7 @@ RULES = (
         "A command on the host hung or the connection was cut; what is missing is unknown and not absent.",
         "Probe again; when nvidia-smi hangs, read `dmesg | grep -E 'NVRM|Xid'`.",
         _incomplete,
-        "hosts.md §4.6",
+        ("hosts.md §4.6",),
     ),
     Rule(
         "GW-HOST-008",
@@ -143,6 +143,6 @@ RULES = (
         "GPUs behind NVSwitches do not start CUDA work until nvidia-fabricmanager has set up the fabric.",
         "Install and enable nvidia-fabricmanager in exactly the driver's version.",
         _fabric,
-        "hosts.md §3.5",
+        ("hosts.md §3.5",),
     ),
 )

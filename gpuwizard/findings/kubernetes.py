@@ -74,7 +74,7 @@ RULES = (
         'Move the template away and restart the service, or reduce it to {{ template "base" . }} plus what is '
         "really yours.",
         _stale_template,
-        "runtimes.md §2.6",
+        ("runtimes.md §2.6",),
     ),
     Rule(
         "GW-K3S-002",
@@ -84,7 +84,7 @@ RULES = (
         "starting.",
         "Remove the nvidia tables from the template.",
         _nvidia_twice,
-        "runtimes.md §2.3",
+        ("runtimes.md §2.3",),
     ),
     Rule(
         "GW-KUBE-001",
@@ -93,7 +93,7 @@ RULES = (
         "The service that runs the kubelet on this host is not active.",
         "Start it and read its log before changing anything.",
         _stopped,
-        "hosts.md §7.1",
+        ("hosts.md §7.1",),
     ),
     Rule(
         "GW-KUBE-002",
@@ -102,6 +102,6 @@ RULES = (
         "There is a GPU, but this host is no node of a cluster.",
         "Join it to a cluster first; gpuwizard does not install Kubernetes.",
         _none,
-        "hosts.md §7.1",
+        ("hosts.md §7.1",),
     ),
 )

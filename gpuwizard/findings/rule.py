@@ -3,10 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpuwizard.facts.model import Gpu, Probe
+from gpuwizard.facts.model import Gpu, Probe, RuntimeFacts
 from gpuwizard.findings.model import Finding, Severity
 
-__all__ = ["Rule", "Verdict", "evaluate", "installed_gpus", "looked_at", "shown_gpu"]
+__all__ = [
+    "NVIDIA_HANDLERS",
+    "Rule",
+    "Verdict",
+    "evaluate",
+    "installed_gpus",
+    "looked_at",
+    "shown_gpu",
+    "shown_runtime",
+]
+
+NVIDIA_HANDLERS = ("nvidia", "nvidia-container-runtime")
+"""Names under which a runtime may know the NVIDIA handler; the second one is MicroK8s' own (`runtimes.md §5`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,10 @@ class Verdict:
 class Rule:
     """One rule. `id` is stable for ever; `cause` and `remedy` hold for every host that it applies to.
 
-    `check` gives None where the rule does not apply or where too little is known to say that it does.
+    `check` gives None where the rule does not apply or where too little is known to say that it does. `effect` is
+    what happens when nothing is done, `detected` how gpuwizard comes to know it, `messages` the texts under which
+    people meet it in logs and events, `sources` where upstream says so. `covers` are the rows of the facts that the
+    rule answers for (``hosts.md §3.2 row 4``).
     """
 
     id: str
@@ -34,7 +49,11 @@ class Rule:
     cause: str
     remedy: str
     check: Callable[[Probe], Verdict | None]
-    source: str = ""
+    covers: tuple[str, ...] = ()
+    effect: str = ""
+    detected: str = ""
+    messages: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 def evaluate(rule: Rule, probe: Probe) -> Finding | None:
@@ -71,3 +90,9 @@ def shown_gpu(gpu: Gpu) -> str:
     elif "pci" in gpu.seen_by:
         parts.append("bound to no driver")
     return ", ".join(parts)
+
+
+def shown_runtime(runtime: RuntimeFacts) -> str:
+    """One runtime as a line of evidence."""
+    version = f" {runtime.version}" if runtime.version else ""
+    return f"{runtime.kind}{version}, {runtime.config_path or 'no configuration file'}"

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gpuwizard.facts.nvidia_smi import cell, explain_status, fault, mebibytes, parse_csv
-from gpuwizard.facts.pci import bus_address
+from gpuwizard.facts.gpu.nvidia_smi import cell, explain_status, fault, mebibytes, parse_csv
+from gpuwizard.facts.gpu.pci import bus_address
 from gpuwizard.facts.text import number, value
 from gpuwizard.monitor.model import GpuProcess, Sample
 

@@ -11,7 +11,17 @@ from gpuwizard.remote.transport import Payload, Script, Transport
 
 __all__ = ["PARTS", "probe_host", "probe_script"]
 
-PARTS = ("probe-gpus.sh", "probe-runtimes.sh", "probe-files.sh", "probe.sh")
+PARTS = (
+    "probe-system.sh",
+    "probe-gpus.sh",
+    "probe-driver.sh",
+    "probe-toolkit.sh",
+    "probe-units.sh",
+    "probe-runtimes.sh",
+    "probe-kubernetes.sh",
+    "probe-files.sh",
+    "probe.sh",
+)
 """The assets that make the probe; `main` is in the last one."""
 
 

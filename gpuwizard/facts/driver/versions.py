@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from gpuwizard.facts.gpu.nvidia_smi import SmiTable, cell, smi_problem
 from gpuwizard.facts.model import DriverFacts
-from gpuwizard.facts.nvidia_smi import SmiTable, cell, smi_problem
 from gpuwizard.facts.text import value, version_key
 
 __all__ = ["driver_facts", "library_version", "module_version", "newest_kernel", "nvrm_version"]

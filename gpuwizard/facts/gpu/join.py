@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+from gpuwizard.facts.gpu.nvidia_smi import MigDevice, cell, mebibytes
+from gpuwizard.facts.gpu.pci import NAMES, PciFunction, bus_address
 from gpuwizard.facts.model import Gpu
-from gpuwizard.facts.nvidia_smi import MigDevice, cell, mebibytes
-from gpuwizard.facts.pci import NAMES, PciFunction, bus_address
 from gpuwizard.facts.text import number, value
 
 __all__ = ["join_gpus", "parse_information"]

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from gpuwizard.facts.cri_config import plugin_state, read_cri
-from gpuwizard.facts.kubernetes import KubernetesInputs, k3s_settings, kubernetes_facts
+from gpuwizard.facts.kubernetes.flavour import KubernetesInputs, k3s_settings, kubernetes_facts
 from gpuwizard.facts.model import HostFile, KubernetesFacts
-from gpuwizard.facts.runtimes import ContainerdLook, RuntimeInputs, runtime_facts, same_socket
+from gpuwizard.facts.runtimes.cri_config import plugin_state, read_cri
+from gpuwizard.facts.runtimes.runtimes import ContainerdLook, RuntimeInputs, runtime_facts, same_socket
 from gpuwizard.facts.text import load_toml
 from gpuwizard.facts.units import Process, flag, parse_process, parse_units
 from gpuwizard.secret import SecretBytes
 
-DATA = Path(__file__).parent / "data" / "facts"
+DATA = Path(__file__).parent.parent / "data" / "facts"
 V2 = (
     'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]\n'
     'runtime_type = "io.containerd.runc.v2"\n'

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from gpuwizard.facts.model import HostFile, KubernetesFacts
-from gpuwizard.facts.runtimes import socket_path
+from gpuwizard.facts.runtimes.runtimes import socket_path
 from gpuwizard.facts.text import value, version_of
 from gpuwizard.facts.units import Process, Unit, flag
 

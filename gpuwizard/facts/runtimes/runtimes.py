@@ -6,8 +6,15 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpuwizard.facts.cri_config import CriConfig, merge_deep, plugin_state, read_cri, root_imports, root_version
 from gpuwizard.facts.model import Handler, HostFile, KubernetesFacts, RuntimeFacts
+from gpuwizard.facts.runtimes.cri_config import (
+    CriConfig,
+    merge_deep,
+    plugin_state,
+    read_cri,
+    root_imports,
+    root_version,
+)
 from gpuwizard.facts.text import load_toml, value, version_of
 from gpuwizard.facts.units import Process, Unit, by_pid
 

@@ -14,7 +14,7 @@ from gpuwizard.facts.model import Probe
 from gpuwizard.facts.parse import parse_probe
 from gpuwizard.findings import find
 
-DATA = Path(__file__).parent / "data" / "facts"
+DATA = Path(__file__).parent.parent / "data" / "facts"
 CAPTURE = (DATA / "kubeadm_h200.probe").read_bytes()
 
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuwizard.facts.driver import driver_facts, library_version, module_version, newest_kernel, nvrm_version
-from gpuwizard.facts.gpus import join_gpus, parse_information
-from gpuwizard.facts.model import DriverFacts
-from gpuwizard.facts.nvidia_smi import (
+from gpuwizard.facts.driver.versions import driver_facts, library_version, module_version, newest_kernel, nvrm_version
+from gpuwizard.facts.gpu.join import join_gpus, parse_information
+from gpuwizard.facts.gpu.nvidia_smi import (
     CORE,
     MORE,
     SmiTable,
@@ -19,9 +18,10 @@ from gpuwizard.facts.nvidia_smi import (
     parse_mig_devices,
     smi_problem,
 )
-from gpuwizard.facts.pci import PciFunction
+from gpuwizard.facts.gpu.pci import PciFunction
+from gpuwizard.facts.model import DriverFacts
 
-DATA = Path(__file__).parent / "data" / "facts"
+DATA = Path(__file__).parent.parent / "data" / "facts"
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from gpuwizard.facts.os_release import dgx_version, kernel_facts, os_facts, parse_os_release, secure_boot
-from gpuwizard.facts.pci import bus_address, needs_proprietary_module, parse_drivers, parse_pci
-from gpuwizard.facts.privilege import classify_sudo, privilege_facts
+from gpuwizard.facts.gpu.pci import bus_address, needs_proprietary_module, parse_drivers, parse_pci
+from gpuwizard.facts.system.os_release import dgx_version, kernel_facts, os_facts, parse_os_release, secure_boot
+from gpuwizard.facts.system.privilege import classify_sudo, privilege_facts
 from gpuwizard.facts.text import load_toml, number, version_key, version_of
-from gpuwizard.facts.toolkit import toolkit_facts
+from gpuwizard.facts.toolkit.toolkit import toolkit_facts
 
 DGX_A100 = """\
 DGX_NAME="DGX Server"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.harness import cgroup
 from tests.lab.harness.host import LabHost
-from tests.lab.harness.lab import Lab
+from tests.lab.harness.lab import SLOTS, Lab
 
 
 def ssh(lab: Lab, host: LabHost, user: str, command: str, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -172,13 +172,12 @@ async def test_twofactor_wants_the_password_and_the_code_of_the_hosts_own_pam(
 
 
 def test_what_another_container_left_in_the_control_groups_is_in_nobodys_way(lab: Lab) -> None:
-    left = [str(slot) for slot in range(lab.slot + 1, lab.slot + 9)]
+    left = [str(slot) for slot in SLOTS if slot != lab.slot]
     for groups in left:
         cgroup.make(f"{groups}/bookworm")
     try:
         second = Lab(lab.bases, lab.folder.parent.parent)
         try:
-            assert str(second.slot) in left
             assert second.host("bookworm").run("id -u").stdout == "0\n"
         finally:
             second.close()

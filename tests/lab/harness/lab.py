@@ -29,7 +29,7 @@ from tests.lab.harness.shell import LabError, call, mounts
 if TYPE_CHECKING:
     from gpuwizard.remote.options import ConnectOptions
 
-__all__ = ["STANDARD", "Lab", "clean_stale"]
+__all__ = ["SLOTS", "STANDARD", "Lab", "clean_stale"]
 
 STATE = Path("/run/gpuwizard-lab")
 SLOTS = range(100, 200)

@@ -101,13 +101,15 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class HostOutcome:
-    """How a host ended; said once per host at the end of apply or rollback."""
+    """How a host ended; said once per host at the end of apply or rollback. `begun` is false where the run ended
+    before its turn."""
 
     host: str
     outcome: Outcome
     reason: str = ""
     stage: Stage = "apply"
     reverts_at: datetime | None = None
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from screens.widgets.lines import Line, Lines
 from screens.widgets.rows import Column, Row, Rows
 from screens.words import STYLES, counted, duration, mark, plain
 
-__all__ = ["RunScreen"]
+__all__ = ["RunScreen", "closing_words"]
 
 _KEY = "cluster:"
 _COLUMNS = (
@@ -28,6 +28,7 @@ _COLUMNS = (
     Column("Time", 5, right=True),
 )
 _GOOD = ("confirmed", "unchanged")
+_WORST_FIRST = ("failed", "unconfirmed", "reverting", "rolled-back", "confirmed")
 _RUNG_MARKS = {"passed": "✓", "failed": "✗", "skipped": "·", "running": "▶"}
 _RUNG_STYLES = {"passed": STYLES["ok"], "failed": STYLES["error"], "running": STYLES["running"]}
 
@@ -72,6 +73,8 @@ class RunScreen(PageScreen):
         kind = self._kind(run)
         name = plain(run.name, "bold") if run.name else Content.styled("Cluster", "bold")
         state = run.state or ("waiting" if self.wizard.busy and run.name else "")
+        if run.outcome is not None and not run.outcome.begun:
+            state = "not begun"
         return run.name or _KEY, (
             mark(kind),
             name,
@@ -88,6 +91,8 @@ class RunScreen(PageScreen):
             return "error"
         if "running" in rungs:
             return "running"
+        if run.outcome is not None and not run.outcome.begun:
+            return "waiting"
         if run.settled or rungs:
             return "ok"
         return "running" if run.began is not None and self.wizard.busy else "waiting"
@@ -133,12 +138,8 @@ class RunScreen(PageScreen):
             self.say("")
             return
         summary.update(plain(_result(outcomes, session.validation)))
-        if self.wizard.stopped:
-            self.say("stopped: what was in flight is put back", "warning")
-        elif session.run_id and any(o.outcome == "confirmed" for o in outcomes):
-            self.say(f"undo: {session.rollback_command} {session.run_id}", "ok")
-        else:
-            self.say("nothing was changed", "ok")
+        undo = f"{session.rollback_command} {session.run_id}" if session.run_id else ""
+        self.say(*closing_words(outcomes, undo=undo, stopped=self.wizard.stopped))
 
     def on_rows_highlighted(self, event: Rows.Highlighted) -> None:
         self.wizard.places["run"] = event.key
@@ -163,11 +164,28 @@ def _proof(run: HostRun) -> Content:
     return marks
 
 
+def closing_words(outcomes: Sequence[HostOutcome], *, undo: str, stopped: bool) -> tuple[str, str]:
+    """What the operator must know at the end of a run, the worst first, and its kind."""
+    named = {word: [o.host for o in outcomes if o.outcome == word] for word in _WORST_FIRST}
+    if named["failed"]:
+        return f"look at {', '.join(named['failed'])} yourself: putting it back did not work", "error"
+    if waiting := named["unconfirmed"] + named["reverting"]:
+        return f"{', '.join(waiting)}: puts itself back unless it was confirmed", "warning"
+    if stopped:
+        return "stopped: what was in flight is put back", "warning"
+    if named["confirmed"] and undo:
+        return f"undo: {undo}", "ok"
+    if named["rolled-back"]:
+        return f"{', '.join(named['rolled-back'])}: put back, as it was before", "warning"
+    return "nothing was changed", "ok"
+
+
 def _result(outcomes: Sequence[HostOutcome], validation: object) -> str:
     """``3 confirmed · 1 rolled-back · proof: 3 of 4 hosts passed``."""
     tally: dict[str, int] = {}
     for outcome in outcomes:
-        tally[outcome.outcome] = tally.get(outcome.outcome, 0) + 1
+        word = outcome.outcome if outcome.begun else "not begun"
+        tally[word] = tally.get(word, 0) + 1
     parts = [f"{number} {word}" for word, number in tally.items()]
     if isinstance(validation, dict) and validation:
         passed = sum(1 for reason in validation.values() if reason is None)

@@ -314,7 +314,7 @@ def _report(run: _Run) -> Report:
     """The outcomes in the plan's order; a host that was never begun is unchanged, with the reason."""
     outcomes = {}
     for host in run.plan.hosts:
-        left_out = HostOutcome(host.name, "unchanged", "not begun: the run ended before its turn")
+        left_out = HostOutcome(host.name, "unchanged", "not begun: the run ended before its turn", begun=False)
         outcomes[host.name] = run.outcomes.get(host.name, left_out)
     return Report(outcomes, run.cluster_error)
 

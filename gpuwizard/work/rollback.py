@@ -60,7 +60,7 @@ async def rollback(
     finally:
         left_out = "not begun: the rollback ended before its turn"
         outcomes = {
-            h.name: run.outcomes.get(h.name, HostOutcome(h.name, "unchanged", left_out, "rollback"))
+            h.name: run.outcomes.get(h.name, HostOutcome(h.name, "unchanged", left_out, "rollback", begun=False))
             for h in record.hosts
         }
         for outcome in outcomes.values():

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from gpuwizard.errors import GpuwizardError
 from gpuwizard.pages import Problem
@@ -143,6 +143,8 @@ class ChoicesScreen(PageScreen):
         else:
             self.wizard.places.pop(key, None)
         event.field.judge(problem)
+        if not self.problems():
+            self.say("")
         self.query_one(Rows).show([self._row(topic) for topic in self.topics])
 
     def problems(self) -> Sequence[Problem]:
@@ -157,7 +159,12 @@ class ChoicesScreen(PageScreen):
         if any(topic.id == field for topic in self.topics):
             self.wizard.places["topic"] = field
             self.draw()
-        self.query_one(Rows).focus()
+        self.call_after_refresh(self._focus_wrong)
+
+    def _focus_wrong(self) -> None:
+        """To the text that cannot stay as it is; to the list when no text is to blame."""
+        wrong = [field for field in self.query(TypedField) if field.problem is not None]
+        (wrong[0].query_one(Input) if wrong else self.query_one(Rows)).focus()
 
     def action_reset(self) -> None:
         """Take the recommended option in this topic."""

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gpuwizard.answers.model import Answers, HostOverride
+from gpuwizard.answers.toml import reason
 from gpuwizard.facts.model import Probe
 from gpuwizard.recommend import ChoiceField, Option, choices, host_strategy
 from gpuwizard.session import Session
@@ -175,8 +176,7 @@ def _put_host(session: Session, path: str, value: str) -> str | None:
 
 
 def _words(error: ValidationError) -> str:
-    message = error.errors()[0]["msg"]
-    return message[:1].lower() + message[1:]
+    return reason(error.errors()[0], name_it=False)
 
 
 def _first(topic: Topic, answers: Answers) -> str:

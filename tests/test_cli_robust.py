@@ -137,7 +137,7 @@ def test_all_problems_of_an_answers_file_are_on_one_line(tmp_path: Path, capsys:
     file.write_text('hosts = "gpu1"\n[kubernetes]\nnamespace = "A B"\n')
     assert main(["answers", "check", str(file)]) == 64
     first, second = capsys.readouterr().err.splitlines()
-    assert "hosts: input should be a valid list, not 'gpu1'; " in first
+    assert "hosts: must be a list, not 'gpu1'; " in first
     assert "kubernetes.namespace: must be a name as Kubernetes has them" in first
     assert second.startswith("  try: ")
 

@@ -82,12 +82,35 @@ def _problem(detail: Any, lines: Mapping[tuple[str, ...], int], name: str) -> st
     return f"{where}: {'.'.join(path)}: {message}"
 
 
-def reason(detail: Any) -> str:
-    """What pydantic says is wrong with one value, in the words of TOML."""
-    message = str(detail["msg"][:1].lower() + detail["msg"][1:]).replace("tuple", "list")
-    if detail["type"] == "string_pattern_mismatch":
-        message = "must be a name as Kubernetes has them: small letters, digits and hyphens"
-    if isinstance(detail["input"], dict):
+_WORDS = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text in quotes",
+    "string_pattern_mismatch": "must be a name as Kubernetes has them: small letters, digits and hyphens",
+}
+
+
+_PHRASES = (
+    ("input should be a valid", "must be a"),
+    ("input should be", "must be"),
+    ("greater than or equal to", "at least"),
+    ("less than or equal to", "at most"),
+)
+
+
+def reason(detail: Any, *, name_it: bool = True) -> str:
+    """What pydantic says is wrong with one value, in the words of TOML; with `name_it` the value as well."""
+    message = _WORDS.get(detail["type"])
+    if message is None:
+        message = str(detail["msg"][:1].lower() + detail["msg"][1:]).replace("tuple", "list")
+        for theirs, ours in _PHRASES:
+            message = message.replace(theirs, ours)
+    if isinstance(detail["input"], dict) or not name_it:
         return message
     return f"{message}, not {clean_line(repr(detail['input']), 60)}"
 

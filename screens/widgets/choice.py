@@ -118,6 +118,7 @@ class TypedField(Vertical):
 
     def judge(self, problem: str | None) -> None:
         """Say what is wrong, or what the field means."""
+        self.problem = problem
         words = plain(f"✗ {problem}", "$text-error") if problem else plain(self.help_text, "$quiet", 2000)
         self.query_one(Static).update(words)
         self.query_one(Input).set_class(problem is not None, "-invalid")

@@ -208,6 +208,19 @@ async def test_a_choice_is_in_the_answers_at_once_and_comes_back(wizard: Make) -
         assert app.screen.query_one(".typed Input", Input).value == "x", "and is not lost"
 
 
+async def test_a_wrong_number_keeps_one_here_and_has_the_focus(wizard: Make) -> None:
+    app = wizard()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "f3", "f3", "down", "down", "tab", "down", "enter", "tab")
+        await press(pilot, *"9x", "f3")
+        assert page_of(app) == "choices"
+        assert "must be a whole number" in screen_text(app)
+        assert isinstance(app.focused, Input)
+        await press(pilot, "backspace")
+        assert "must be" not in screen_text(app)
+        assert app.session.answers.sharing.replicas == 9
+
+
 async def test_one_host_can_differ(wizard: Make) -> None:
     app = wizard()
     async with app.run_test(size=(140, 40)) as pilot:

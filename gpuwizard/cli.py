@@ -102,6 +102,12 @@ def _parser(command: str | None) -> _Parser:
     parser.add_argument("--version", action="version", version=f"gpuwizard {__version__}")
     if command == "check":
         parser.add_argument("--explain", metavar="ID", help="the whole story of one finding")
+        parser.add_argument("--severity", choices=("error", "warning", "info", "ok"), help="only findings this bad")
+        parser.add_argument("--only", metavar="ID", action="append", help="only this finding; several with commas")
+        parser.add_argument("--facts", action="store_true", help="also every fact of every host")
+        parser.add_argument(
+            "--reach", action="store_true", help="the hosts also try their image registries and package sources"
+        )
     if command == "plan":
         parser.add_argument("--out", metavar="FILE", help="save the plan for `gpuwizard apply FILE`")
     if command == "monitor":
@@ -260,10 +266,12 @@ def _dispatch(command: str | None, arguments: argparse.Namespace) -> int:
         from gpuwizard.commands import answers_command
 
         return answers_command(arguments)
-    if command == "check" and arguments.explain:
-        from gpuwizard.commands import explain_command
+    if command == "check":
+        from gpuwizard import checking
 
-        return explain_command(arguments.explain, as_json=arguments.json)
+        if arguments.explain:
+            return checking.explain_command(arguments.explain, as_json=arguments.json)
+        return _run(checking.check_command(arguments))
     if command == "demo":
         arguments.simulate = arguments.words[0] if arguments.words else arguments.simulate or "mixed"
         arguments.words = []

@@ -1,4 +1,4 @@
-"""The commands that are no wizard: check, plan, apply, validate, monitor, rollback, answers."""
+"""The commands that are no wizard: plan, apply, validate, monitor, rollback, answers."""
 
 import argparse
 import asyncio
@@ -6,16 +6,14 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from gpuwizard import flow, show
-from gpuwizard.errors import GpuwizardError, InterruptedRunError, LoginError, UnreachableError, UsageError
+from gpuwizard.errors import GpuwizardError, InterruptedRunError, UnreachableError, UsageError
 from gpuwizard.events import Emit, Event, Note
 from gpuwizard.opening import answers_from, check_choices, open_session, take_hosts
 from gpuwizard.plan.model import Plan
-from gpuwizard.session import HostRecord, Session
+from gpuwizard.session import Session
 from gpuwizard.unattended import (
     Unattended,
     check_pages,
@@ -33,11 +31,9 @@ from gpuwizard.unattended import (
 __all__ = [
     "answers_command",
     "apply_command",
-    "check_command",
-    "check_json",
-    "explain_command",
     "monitor_command",
     "plan_command",
+    "progress",
     "rollback_command",
     "validate_command",
 ]
@@ -45,14 +41,13 @@ __all__ = [
 
 UNTOUCHED = ("unchanged", "refused", "unreachable")
 PENDING = 2
-_STORY = ("id", "severity", "title", "cause", "remedy")
 
 
 def _quiet(_: Event) -> None:
     """Progress is not a result: a command whose stdout is its result says nothing meanwhile."""
 
 
-def _progress(session: Session, arguments: argparse.Namespace) -> Emit:
+def progress(session: Session, arguments: argparse.Namespace) -> Emit:
     """Progress lines on stderr when a person watches and asked for more."""
     if not arguments.verbose:
         return _quiet
@@ -66,67 +61,6 @@ def _progress(session: Session, arguments: argparse.Namespace) -> Emit:
     return emit
 
 
-async def check_command(arguments: argparse.Namespace) -> int:
-    """`gpuwizard check`: probe and findings."""
-    async with open_session(arguments, tuple(arguments.words)) as session:
-        check_pages(session)
-        await flow.probe(session, _progress(session, arguments), Unattended())
-        if arguments.json:
-            say_json(check_json(session), indent=2)
-        elif sys.stdout.isatty():
-            from screens.tables import print_check
-
-            print_check(session)
-        else:
-            for record in session.hosts.values():
-                for line in show.finding_lines(record):
-                    say(line)
-        return _check_code(session)
-
-
-def _check_code(session: Session) -> int:
-    if session.hosts and all(r.error is not None for r in session.hosts.values()):
-        return UnreachableError.exit_code
-    bad = any(r.error is not None or r.severity_count("error") for r in session.hosts.values())
-    return GpuwizardError.exit_code if bad else 0
-
-
-def check_json(session: Session) -> dict[str, Any]:
-    """`gpuwizard.check/1` of `cli.md`."""
-    return {"schema": "gpuwizard.check/1", "hosts": [_host_json(r) for r in session.hosts.values()]}
-
-
-def _host_json(record: HostRecord) -> dict[str, Any]:
-    from gpuwizard.facts.jsonable import facts_json
-
-    reachable = record.error is None or isinstance(record.error, LoginError)
-    return {
-        "name": record.name,
-        "reachable": reachable,
-        "error": str(record.error) if record.error else None,
-        "facts": facts_json(record.probe.facts) if record.probe else None,
-        "findings": [asdict(f) for f in record.findings],
-        "probe_seconds": round(record.seconds, 3) if record.seconds is not None else None,
-    }
-
-
-def explain_command(finding: str, *, as_json: bool = False) -> int:
-    """`gpuwizard check --explain ID`: the whole story of one finding."""
-    from gpuwizard.findings import RULES, explain
-
-    rule = explain(finding.upper())
-    if rule is None:
-        known = ", ".join(r.id for r in RULES)
-        raise UsageError(f"there is no finding {finding}", remedy=f"one of {known}")
-    if as_json:
-        say_json({"schema": "gpuwizard.finding/1", **{name: getattr(rule, name) for name in _STORY}}, indent=2)
-        return 0
-    say(f"{rule.id}: {rule.title} ({rule.severity})")
-    say(f"cause:  {rule.cause}")
-    say(f"remedy: {rule.remedy}")
-    return 0
-
-
 async def plan_command(arguments: argparse.Namespace) -> int:
     """`gpuwizard plan`: every change as a diff; nothing is changed."""
     from gpuwizard.plan.jsonable import plan_json
@@ -136,7 +70,7 @@ async def plan_command(arguments: argparse.Namespace) -> int:
         _check_writable(Path(arguments.out))
     async with open_session(arguments, tuple(arguments.words)) as session:
         check_pages(session)
-        emit = _progress(session, arguments)
+        emit = progress(session, arguments)
         await flow.probe(session, emit, Unattended())
         plan = await flow.make_plan(session, emit)
         if arguments.json:
@@ -275,7 +209,7 @@ async def monitor_command(arguments: argparse.Namespace) -> int:
 
     async with open_session(arguments, tuple(arguments.words)) as session:
         check_pages(session)
-        await flow.probe(session, _progress(session, arguments), Unattended())
+        await flow.probe(session, progress(session, arguments), Unattended())
         complain_of(session)
         if not session.transports:
             return UnreachableError.exit_code

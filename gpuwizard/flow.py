@@ -1,26 +1,23 @@
 """The stages in order, as functions over a session: both front ends call these, and nothing else of the engine."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuwizard.answers.toml import write_answers
 from gpuwizard.errors import GpuwizardError, RefusedError
-from gpuwizard.events import Asker, Emit, Event, HostProgress, Note, StageChanged
+from gpuwizard.events import Asker, Emit, Event, Note, StageChanged
 from gpuwizard.facts.cluster import ClusterView
-from gpuwizard.findings import find
 from gpuwizard.plan.build import build_plan
 from gpuwizard.plan.model import Plan
-from gpuwizard.remote.options import ConnectOptions
-from gpuwizard.remote.target import HostTarget
+from gpuwizard.probing import as_path, connect_options, probe
 from gpuwizard.session import HostRecord, Session
 from gpuwizard.steps import desired_objects
 
 if TYPE_CHECKING:
     from gpuwizard.journal import Journal, RunRecord
     from gpuwizard.monitor.model import Sample
-    from gpuwizard.remote.transport import Transport
     from gpuwizard.work.apply import Report
     from gpuwizard.work.pods import PodView
 
@@ -44,101 +41,6 @@ RETRY = 5.0
 """Seconds between two attempts to reach a host that is being watched."""
 
 
-def connect_options(session: Session) -> ConnectOptions:
-    """How to log in, from the answers, or from the fleet when it is simulated."""
-    if session.fleet is not None:
-        return session.fleet.options
-    if session.login is not None:
-        return session.login
-    chosen = session.answers.connection
-    session.login = ConnectOptions(
-        user=chosen.user,
-        identity=_path(chosen.identity),
-        jump=chosen.jump,
-        ssh_config=_path(chosen.ssh_config),
-        known_hosts=_path(chosen.known_hosts),
-        host_keys=chosen.host_keys or ("ask" if session.interactive else "strict"),
-        connect_timeout=chosen.connect_timeout,
-        password=session.password,
-        sudo_password=session.sudo_password,
-    )
-    return session.login
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text).expanduser() if text else None
-
-
-async def probe(session: Session, emit: Emit, ask: Asker, only: Sequence[str] | None = None) -> None:
-    """Log in to every host that has no open connection and probe all of them (or `only` those), many at a time.
-
-    A host that fails keeps its error in its record; the others go on.
-    """
-    from gpuwizard.remote.pool import connect_all
-
-    records = [r for name, r in session.hosts.items() if only is None or name in only]
-    emit(StageChanged("probe", "started", f"{len(records)} hosts"))
-    session.plan = None
-    probes: list[asyncio.Task[None]] = []
-
-    def connected(target: HostTarget, result: "Transport | GpuwizardError") -> None:
-        record = session.hosts[target.name]
-        if isinstance(result, GpuwizardError):
-            _failed(session, record, result, emit)
-            return
-        record.transport = result
-        probes.append(asyncio.create_task(_probe_one(session, record, emit)))
-
-    waiting = []
-    for record in records:
-        record.probe, record.findings, record.error = None, (), None
-        if record.transport is not None and record.transport.alive:
-            probes.append(asyncio.create_task(_probe_one(session, record, emit)))
-            continue
-        _set_state(session, record, "connecting", emit)
-        waiting.append(record.target)
-    try:
-        await connect_all(
-            waiting, connect_options(session), ask, parallel=session.answers.connection.parallel, on_result=connected
-        )
-        await asyncio.gather(*probes)
-    finally:
-        for task in probes:
-            task.cancel()
-    ready = sum(1 for r in records if r.state == "ready")
-    emit(StageChanged("probe", "finished", f"{ready} of {len(records)} hosts answered"))
-
-
-async def _probe_one(session: Session, record: HostRecord, emit: Emit) -> None:
-    from gpuwizard.work.probe import probe_host
-
-    assert record.transport is not None
-    _set_state(session, record, "probing", emit)
-    started = session.clock.monotonic()
-    try:
-        known = connect_options(session).sudo_password is not None
-        record.probe = await probe_host(record.transport, sudo_password_known=known)
-        if session.interactive and not known and record.probe.facts.privilege.sudo == "password":
-            record.probe = await probe_host(record.transport, sudo_password_known=True)
-    except GpuwizardError as error:
-        _failed(session, record, error, emit)
-        return
-    record.findings = find(record.probe)
-    record.seconds = session.clock.monotonic() - started
-    _set_state(session, record, "ready", emit)
-
-
-def _set_state(session: Session, record: HostRecord, state: str, emit: Emit, message: str = "") -> None:
-    record.state = state  # type: ignore[assignment]
-    record.since = session.clock.monotonic()
-    emit(HostProgress(record.name, "probe", state, message))
-
-
-def _failed(session: Session, record: HostRecord, error: GpuwizardError, emit: Emit) -> None:
-    record.error = error
-    _set_state(session, record, "failed", emit, str(error))
-
-
 async def connect_cluster(session: Session, emit: Emit) -> None:
     """Open the Kubernetes API when the answers want it managed; a failure is kept as `cluster_view.error`."""
     from gpuwizard.kube.cluster import open_cluster
@@ -155,7 +57,7 @@ async def connect_cluster(session: Session, emit: Emit) -> None:
             session.cluster = await open_cluster(config=session.fleet.kubeconfig)
         else:
             chosen = session.answers.kubernetes
-            session.cluster = await open_cluster(kubeconfig=_path(chosen.kubeconfig), context=chosen.context)
+            session.cluster = await open_cluster(kubeconfig=as_path(chosen.kubeconfig), context=chosen.context)
     except GpuwizardError as error:
         session.cluster_view, session.cluster_problem = ClusterView(error=str(error)), error
         emit(Note("plan", str(error), "warning", data={"remedy": error.remedy}))

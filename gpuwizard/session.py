@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["HostRecord", "Session"]
 
-HostState = Literal["waiting", "connecting", "probing", "ready", "failed"]
+HostState = Literal["waiting", "queued", "connecting", "probing", "ready", "failed"]
 
 
 @dataclass(slots=True)
 class HostRecord:
-    """One host of the session. `since` is the clock's time of the last change of `state`, `seconds` the probe's."""
+    """One host of the session: ``waiting`` until somebody asks for a look at it, ``queued`` until it is its turn.
+
+    `since` is the clock's time of the last change of `state`, `began` that of its turn, `seconds` how long the probe
+    took. `step` is what the probe looks at now (`work/probe.py`), None before the host has said anything.
+    """
 
     target: HostTarget
     state: HostState = "waiting"
@@ -44,6 +48,19 @@ class HostRecord:
     error: GpuwizardError | None = None
     since: float = 0.0
     seconds: float | None = None
+    began: float | None = None
+    step: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """True while something is done on this host."""
+        return self.state in ("connecting", "probing")
+
+    def elapsed(self, now: float) -> float | None:
+        """Seconds from its turn until `now`, or until it was finished; None before its turn."""
+        if self.began is None:
+            return self.seconds
+        return (now if self.running else self.since) - self.began
 
     @property
     def name(self) -> str:
@@ -60,8 +77,10 @@ class Session:
     """Answers, facts, plan and run. `plan` is dropped whenever the answers or the facts that it came from change.
 
     `interactive` is true when somebody is there to be asked. `login` is how to log in, made from the answers once and
-    kept, because it carries what was typed and opened for all hosts. `simulate` is how the fleet was named,
-    `cluster_problem` why the cluster could not be looked at.
+    kept, because it carries what was typed and opened for all hosts. With `reach` a look at hosts asks them, too,
+    whether their registries and package sources answer. `simulate` is how the fleet was named,
+    `cluster_problem` why the cluster could not be looked at. `probe_began` and `probe_ended` are the clock's times of
+    the last look at hosts; when it is `watched`, or `interactive`, each host tells its steps.
     """
 
     answers: Answers = field(default_factory=Answers)
@@ -83,6 +102,10 @@ class Session:
     interactive: bool = False
     login: ConnectOptions | None = None
     answers_path: Path | None = None
+    reach: bool = False
+    watched: bool = False
+    probe_began: float | None = None
+    probe_ended: float | None = None
 
     def update(self, **sections: Any) -> None:
         """Replace sections of the answers, e.g. ``update(runtime=Runtime(strategy="in-place"))``.

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -64,10 +65,17 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - a front end
 
 
-def say_json(document: Mapping[str, Any], indent: int | None = None) -> None:
-    """Print a JSON document, or without `indent` one line of a stream; in ASCII where stdout is not UTF-8."""
+def say_json(document: Mapping[str, Any], indent: int | None = None, *, rows: str | None = None) -> None:
+    """Print a JSON document, or without `indent` one line of a stream; in ASCII where stdout is not UTF-8. The list
+    under `rows` goes out one entry a line: a fleet's is long, and indenting it would cost more than parsing it."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    say(json.dumps(document, ensure_ascii=not utf8, indent=indent, allow_nan=False))
+    dumps = functools.partial(json.dumps, ensure_ascii=not utf8, indent=indent, allow_nan=False)
+    if rows is None:
+        say(dumps(document))
+        return
+    rest = dumps({key: entry for key, entry in document.items() if key != rows}).removesuffix("}")
+    entries = ",\n".join(dumps(entry) for entry in document[rows])
+    say(f"{rest}{', ' if len(document) > 1 else ''}{dumps(rows)}: [\n{entries}\n]}}")
 
 
 def complain(error: GpuwizardError, about: str = "") -> None:

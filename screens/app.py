@@ -19,6 +19,7 @@ from gpuwizard.pages import PAGES
 from gpuwizard.plan.model import Plan
 from gpuwizard.secret import Secret
 from gpuwizard.session import Session
+from gpuwizard.show.overview import Overview
 from screens import engine
 from screens.page import PageScreen
 from screens.palette import DEFAULTS, THEME
@@ -87,6 +88,7 @@ class GpuwizardApp(App[int]):
         self.stopped = False
         self.saved: Answers | None = None
         self.progress = Progress()
+        self.overview = Overview(session)
         self.samples = Samples(session.clock)
         self.places: dict[str, str] = {}
         self._visited = 0

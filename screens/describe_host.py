@@ -4,58 +4,80 @@ from collections.abc import Iterator
 
 from textual.content import Content
 
-from gpuwizard.facts.model import Gpu, HostFacts, RuntimeFacts
+from gpuwizard.findings import explain
 from gpuwizard.findings.model import Finding
 from gpuwizard.session import HostRecord
+from gpuwizard.show.facts import Fact, fact_groups
+from gpuwizard.show.overview import waiting_for
 from screens.widgets.lines import Line, heading, text
-from screens.words import MARKS, STYLES, amount, plain
+from screens.words import MARKS, STYLES, plain
 
-__all__ = ["fact_lines", "finding_lines"]
+__all__ = ["FACTS", "evidence_lines", "fact_lines", "finding_lines", "host_lines", "labelled"]
 
-_UNKNOWN = "not known"
+FACTS = "system"
+"""The anchor of the first group of facts."""
+
+MENDS = "the plan mends this"
+_NAME = 20
 
 
-def finding_lines(record: HostRecord) -> Iterator[Line]:
-    """What is right and wrong with one host, trouble first."""
+def host_lines(record: HostRecord) -> Iterator[Line]:
+    """All that is known of one host: what is right and wrong, then every fact."""
+    yield from finding_lines(record, unseen=False)
+    if record.probe is not None:
+        yield from fact_lines(record)
+
+
+def finding_lines(record: HostRecord, *, unseen: bool = True) -> Iterator[Line]:
+    """What is right and wrong with one host, trouble first; with `unseen` also what could not be seen."""
     if record.error is not None:
-        yield heading(Content.assemble(("✗ ", "$text-error"), "could not be looked at"))
+        yield heading(Content.assemble(("✗ ", "$text-error"), "could not be looked at"), "findings")
         yield text(plain(record.error.what), 2)
         if record.error.where:
             yield text(plain(record.error.where, "$quiet"), 2)
         if record.error.remedy:
-            yield _labelled("do", record.error.remedy)
+            yield labelled("do", record.error.remedy)
         return
     if record.probe is None:
-        yield text(Content.styled("not looked at yet: F2 goes back to the hosts", "$quiet"))
+        yield text(Content.styled(waiting_for(record), "$quiet"))
         return
     if not record.findings:
         yield text("nothing to remark")
     for finding in record.findings:
         yield from _finding(finding)
-    if record.probe.facts.unseen:
+    if unseen and record.probe.facts.unseen:
         yield heading("Could not be seen")
-        for unseen in record.probe.facts.unseen:
-            yield text(Content.assemble("· ", plain(unseen.what), (": ", ""), plain(unseen.why, "$quiet")), 0, 2)
+        for what in record.probe.facts.unseen:
+            yield _unseen(what.what, what.why)
 
 
 def _finding(finding: Finding) -> Iterator[Line]:
     style = STYLES[finding.severity]
     title = Content.assemble((f"{MARKS[finding.severity]} ", style), plain(finding.title), " ")
-    yield Line(title.stylize("bold") + plain(finding.id, "$quiet"), 2)
-    for evidence in finding.evidence:
-        yield Line(Content.assemble(("  │ ", "$quiet"), plain(evidence, "$quiet")), 4)
+    yield Line(title.stylize("bold") + plain(finding.id, "$quiet"), 2, anchor=finding.id)
+    yield from evidence_lines(finding.evidence)
     if finding.severity != "ok":
         if finding.cause:
-            yield _labelled("why", finding.cause)
+            yield labelled("why", finding.cause)
+        rule = explain(finding.id)
+        if rule is not None and rule.effect:
+            yield labelled("risk", rule.effect)
         if finding.remedy:
-            yield _labelled("do", finding.remedy)
+            yield labelled("do", finding.remedy)
         if finding.fixable:
-            yield Line(Content.assemble(("  ✓ ", "$text-success"), "gpuwizard's plan mends this"), 4)
+            yield Line(Content.assemble(("  ✓ ", "$text-success"), MENDS), 4)
     yield text()
 
 
-def _labelled(label: str, words: str) -> Line:
-    return Line(Content.assemble((f"  {label:<4}", "$text-accent"), plain(words)), 6)
+def evidence_lines(evidence: tuple[str, ...]) -> Iterator[Line]:
+    """The very lines that prove a finding."""
+    for line in evidence:
+        yield Line(Content.assemble(("  │ ", "$quiet"), plain(line, "$quiet")), 4)
+
+
+def labelled(label: str, words: str) -> Line:
+    """A paragraph behind a short label."""
+    return Line(Content.assemble((f"  {label:<5}", "$text-accent"), plain(words, limit=2000)), 7)
 
 
 def fact_lines(record: HostRecord) -> Iterator[Line]:
@@ -63,91 +85,31 @@ def fact_lines(record: HostRecord) -> Iterator[Line]:
     if record.probe is None:
         yield from finding_lines(record)
         return
-    facts = record.probe.facts
-    yield from _group("System", _system(facts))
-    yield from _group("Driver and toolkit", _driver(facts))
-    for number, gpu in enumerate(facts.gpus):
-        yield from _group(f"GPU {gpu.index if gpu.index is not None else number}", _gpu(gpu))
-    for runtime in facts.runtimes:
-        used = {True: ", used by the kubelet", False: ", not used by the kubelet"}.get(runtime.used_by_kubelet or False)
-        yield from _group(f"Runtime {runtime.kind}{used if runtime.used_by_kubelet is not None else ''}", _run(runtime))
-    yield from _group("Kubernetes", _kubernetes(facts))
-    if facts.components:
-        yield heading("GPU components in place")
-        for component in facts.components:
-            yield text(plain(component), 2)
+    for group in fact_groups(record.probe.facts):
+        yield heading(plain(group.title), group.id)
+        for fact in group.facts:
+            yield _unseen(fact.name, fact.value or "") if group.id == "unseen" else _fact(fact)
+        yield text()
 
 
-def _group(title: str, pairs: Iterator[tuple[str, object]]) -> Iterator[Line]:
-    yield heading(plain(title))
-    for name, value in pairs:
-        shown = plain(value) if value not in (None, "", ()) else Content.styled(_UNKNOWN, "$quiet")
-        yield Line(Content.assemble((f"  {name:<18}", "$quiet"), shown), 20)
-    yield text()
+def _unseen(what: str, why: str) -> Line:
+    return text(Content.assemble("· ", plain(what), ": ", plain(why, "$quiet")), 2, 4)
 
 
-def _words(flag: bool | None) -> str | None:
-    return None if flag is None else "yes" if flag else "no"
+def _fact(fact: Fact) -> Line:
+    if fact.value is None:
+        shown = Content.styled("not known", "$quiet")
+        if fact.why:
+            shown += plain(f": {fact.why}", "$quiet")
+    else:
+        quiet = "$quiet" if fact.name == "not known" else ""
+        shown = plain(fact.value, quiet, 2000)
+        if fact.why:
+            shown += plain(f" ({fact.why})", "$quiet")
+    return Line(Content.assemble(_name(fact.name), shown), _NAME + 3)
 
 
-def _system(facts: HostFacts) -> Iterator[tuple[str, object]]:
-    yield "distribution", facts.os.pretty_name or facts.os.id
-    if facts.os.dgx:
-        yield "DGX OS", facts.os.dgx
-    yield "kernel", " ".join(part for part in (facts.kernel.release, facts.kernel.arch) if part)
-    yield "Secure Boot", _words(facts.kernel.secure_boot)
-    yield "host name", facts.hostname
-    yield "memory", amount(facts.memory_bytes) if facts.memory_bytes is not None else None
-    yield "login", facts.privilege.user
-    root = {"root": "the login is root", "nopasswd": "sudo without a password", "password": "sudo with a password"}
-    yield "root", root.get(facts.privilege.sudo or "", "no way to root" if facts.privilege.sudo else None)
-
-
-def _driver(facts: HostFacts) -> Iterator[tuple[str, object]]:
-    driver = facts.driver
-    yield "loaded", driver.loaded
-    yield "on disk", driver.on_disk
-    yield "libraries", driver.userspace
-    yield "next kernel", driver.next_kernel
-    yield "kernel modules", driver.flavour
-    if driver.problem:
-        yield "nvidia-smi says", driver.problem
-    yield "toolkit", facts.toolkit.version
-    yield "its runtime", facts.toolkit.runtime_path
-    yield "its mode", facts.toolkit.mode
-    yield "CDI files", ", ".join(facts.toolkit.cdi_specs)
-
-
-def _gpu(gpu: Gpu) -> Iterator[tuple[str, object]]:
-    yield "model", gpu.name
-    yield "PCI", " ".join(part for part in (gpu.pci, gpu.pci_id) if part)
-    yield "UUID", gpu.uuid
-    shared = "one memory with the CPU: N/A" if gpu.unified_memory else None
-    yield "memory", shared or (amount(gpu.memory_bytes) if gpu.memory_bytes is not None else None)
-    yield "capability", gpu.compute_capability
-    yield "MIG", gpu.mig
-    yield "kernel driver", gpu.bound_driver
-
-
-def _run(runtime: RuntimeFacts) -> Iterator[tuple[str, object]]:
-    yield "version", runtime.version
-    yield "unit", runtime.unit
-    yield "socket", runtime.socket
-    version = f" (version {runtime.config_version})" if runtime.config_version is not None else ""
-    yield "configuration", f"{runtime.config_path}{version}" if runtime.config_path else None
-    yield "imports", ", ".join(runtime.imports)
-    yield "handlers", ", ".join(runtime.handlers)
-    yield "default handler", runtime.default_handler
-    yield "CRI", runtime.cri
-    if runtime.effective_error:
-        yield "could not be read", runtime.effective_error
-
-
-def _kubernetes(facts: HostFacts) -> Iterator[tuple[str, object]]:
-    yield "flavour", facts.kubernetes.flavour
-    yield "version", facts.kubernetes.version
-    yield "role", facts.kubernetes.role
-    yield "node name", facts.kubernetes.node_name
-    yield "unit", facts.kubernetes.service
-    if facts.kubernetes.templates:
-        yield "templates", ", ".join(facts.kubernetes.templates)
+def _name(name: str) -> Content:
+    """The name of a fact, as wide as its column."""
+    shown = plain(name, "$quiet")
+    return Content("  ") + shown.pad_right(max(_NAME - shown.cell_length, 0) + 1)

@@ -220,6 +220,7 @@ class TreeTransport:
         root: bool = False,
         timeout: float = 60.0,
         on_line: Callable[[str], None] | None = None,
+        on_data: Callable[[bytes], None] | None = None,
     ) -> Completed:
         process = await self.start(script, root=root)
         process.process.stdin.close()
@@ -230,6 +231,8 @@ class TreeTransport:
                     lines.append(line)
                     if on_line is not None:
                         on_line(line)
+                    if on_data is not None:
+                        on_data(line.encode() + b"\n")
             status = await process.wait()
         finally:
             await process.close()

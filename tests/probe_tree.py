@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gpuwizard.remote.script import render
@@ -12,11 +12,14 @@ from gpuwizard.remote.transport import Script
 
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "sh"), "bash": ("bash", "--posix")}
 REAL_TOOLS = (
+    "awk",
     "base64",
     "cat",
     "chmod",
     "cut",
     "date",
+    "dd",
+    "grep",
     "head",
     "kill",
     "ls",
@@ -35,6 +38,71 @@ REAL_TOOLS = (
     "wc",
 )
 H200_UUID = "GPU-11111111-2222-3333-4444-555555555555"
+H200 = {
+    "index": "0",
+    "uuid": H200_UUID,
+    "name": "NVIDIA H200",
+    "pci.bus_id": "00000000:00:06.0",
+    "pci.device_id": "0x233510DE",
+    "driver_version": "580.159.04",
+    "memory.total": "143771",
+    "mig.mode.current": "Disabled",
+    "mig.mode.pending": "Disabled",
+    "persistence_mode": "Enabled",
+    "compute_mode": "Default",
+    "ecc.mode.current": "Enabled",
+    "ecc.errors.uncorrected.volatile.total": "0",
+    "remapped_rows.pending": "No",
+    "remapped_rows.failure": "No",
+    "pstate": "P0",
+    "temperature.gpu": "37",
+    "compute_cap": "9.0",
+    "addressing_mode": "None",
+    "fabric.state": "N/A",
+    "fabric.status": "N/A",
+    "gpu_recovery_action": "None",
+    "clocks_throttle_reasons.active": "0x0000000000000001",
+}
+"""The cells of a real host's nvidia-smi."""
+_NVIDIA_SMI = """\
+printf '%s\\n' "$*" >>'{root}/data/smi-calls'
+case $1 in
+-L) cat '{root}/data/smi-listing'; exit ;;
+-q) cat '{root}/data/smi-full'; exit ;;
+-h) echo 'NVIDIA System Management Interface -- v580.159.04'; exit ;;
+--query-gpu=*) fields=${{1#*=}} unknown=' {unknown} ' ;;
+--query-remapped-rows=*) fields=${{1#*=}} unknown= ;;
+*) exit 2 ;;
+esac
+cat '{root}/data/smi-errors' >&2
+IFS=,
+header=
+for field in $fields; do
+    case $unknown in *" $field "*)
+        printf 'Field "%s" is not a valid field to query.\\n\\n' "$field"
+        exit 2
+        ;;
+    esac
+    case $field in
+    memory.total) field='memory.total [MiB]' ;;
+    clocks_throttle_reasons.active) field=clocks_event_reasons.active ;; # drivers since 535 print the new name
+    esac
+    header="$header, $field"
+done
+[ -e '{root}/data/smi/000' ] || {{ echo 'No devices were found'; exit 6; }}
+echo "${{header#, }}"
+for gpu in '{root}/data/smi/'*; do
+    row=
+    for field in $fields; do
+        value='[N/A]'
+        [ "$field" != gpu_uuid ] || field=uuid
+        [ ! -e "$gpu/$field" ] || read -r value <"$gpu/$field"
+        row="$row, $value"
+    done
+    echo "${{row#, }}"
+done
+exit {status}
+"""
 UBUNTU = 'PRETTY_NAME="Ubuntu 24.04.3 LTS"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'
 
 
@@ -64,6 +132,7 @@ class Tree:
         self.folder("/sys/bus/pci/devices")
         self.folder("/run/systemd/system")
         self.units({})
+        self.tool("dmesg", "exit 0")
 
     def file(self, path: str, content: str | bytes, mode: int = 0o644) -> Path:
         target = self.root / path.lstrip("/")
@@ -119,28 +188,65 @@ class Tree:
         ]
         body = "\n".join(f'case " $* " in {line} esac' for line in lines)
         self.tool("systemctl", body or "exit 0")
+        for name in units:
+            self.file(f"/usr/lib/systemd/system/{name}", "[Service]\n")
 
-    def nvidia_smi(self, core: str, more: str = "", status: int = 0) -> None:
-        self.file("/data/smi-core", core)
-        self.file("/data/smi-more", more)
-        self.tool(
-            "nvidia-smi",
-            f"""
-            case $* in
-            *--query-gpu=index,uuid*) cat "{self.root}/data/smi-core"; exit {status} ;;
-            *compute_cap*)
-                [ -s "{self.root}/data/smi-more" ] || {{
-                    echo 'Field "compute_cap" is not a valid field to query.'
-                    exit 2
-                }}
-                cat "{self.root}/data/smi-more" ;;
-            -L) echo "GPU 0: NVIDIA H200 (UUID: {H200_UUID})"
-                echo "  MIG 1g.18gb     Device  0: (UUID: MIG-aaaaaaaa-1111-2222-3333-444444444444)" ;;
-            -h) echo "NVIDIA System Management Interface -- v580.159.04" ;;
-            *) exit 2 ;;
-            esac
-            """,
-        )
+    def kernel(
+        self,
+        release: str,
+        module: str | None = None,
+        *,
+        terms: str = "Dual MIT/GPL",
+        path: str = "updates/dkms/nvidia.ko.zst",
+        signer: str | None = None,
+        headers: bool = True,
+        image: bool = True,
+    ) -> None:
+        """An installed kernel, with NVIDIA's module of version `module` at `path` below its directory."""
+        folder = f"/lib/modules/{release}"
+        listed = "kernel/fs/overlayfs/overlay.ko.zst:\n"
+        if module is not None:
+            listed += f"{path}: kernel/drivers/acpi/video.ko.zst\n"
+            listed += f"{path.replace('nvidia.ko', 'nvidia-uvm.ko')}: {path}\n"
+            signed = f"sig_id:         PKCS#7\nsigner:         {signer}\n" if signer else ""
+            self.file(f"{folder}/{path}", f"version:        {module}\nlicense:        {terms}\n{signed}")
+            self.tool(
+                "modinfo",
+                """
+                for file; do
+                    [ -e "$file" ] || { echo "modinfo: ERROR: Module $file not found." >&2; exit 1; }
+                    echo "filename:       $file"
+                    cat "$file"
+                    echo 'parm:           NVreg_ResmanDebugLevel:int'
+                done
+                """,
+            )
+        self.file(f"{folder}/modules.dep", listed)
+        if headers:
+            self.file(f"{folder}/build/Makefile", "VERSION = 6\n")
+        if image:
+            self.file(f"/boot/vmlinuz-{release}", "")
+
+    def nvidia_smi(
+        self,
+        *gpus: Mapping[str, str],
+        unknown: Sequence[str] = (),
+        status: int = 0,
+        errors: str = "",
+        listing: str = "",
+        full: str = "",
+    ) -> None:
+        """nvidia-smi that answers any query with the cells of `gpus` (``[N/A]`` for what they do not say).
+
+        `unknown` are fields that this driver refuses, `errors` what it writes to standard error, `listing` its ``-L``
+        and `full` its ``-q``. Its calls are noted in /data/smi-calls.
+        """
+        for number, cells in enumerate(gpus):
+            for name, text in cells.items():
+                self.file(f"/data/smi/{number:03}/{name}", f"{text}\n")
+        for path, text in (("errors", errors), ("listing", listing), ("full", full)):
+            self.file(f"/data/smi-{path}", text)
+        self.tool("nvidia-smi", _NVIDIA_SMI.format(root=self.root, unknown=" ".join(unknown), status=status))
 
     def h200(self) -> None:
         """The GPU of a real host (its own output)."""
@@ -151,11 +257,10 @@ class Tree:
         )
         self.file("/sys/module/nvidia/version", "580.159.04\n")
         self.file("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.159.04", "")
-        self.tool("modinfo", 'case $* in *license*) echo "Dual MIT/GPL" ;; *) echo 580.159.04 ;; esac')
-        self.nvidia_smi(
-            f"0, {H200_UUID}, NVIDIA H200, 00000000:00:06.0, 0x233510DE, 580.159.04, 143771, Disabled, Enabled\n",
-            f"{H200_UUID}, 9.0, None, N/A\n",
-        )
+        for module in ("nvidia_uvm", "nvidia_modeset"):
+            self.file(f"/sys/module/{module}/refcnt", "2\n")
+        self.kernel(os.uname().release, "580.159.04")
+        self.nvidia_smi(H200)
 
     def environment(self) -> dict[str, str]:
         return {"PATH": str(self.bin), "GPUWIZARD_FLEET_ROOT": str(self.root)}

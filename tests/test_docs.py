@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import MADE, PAGES
+from tests.docs import MADE, PAGES, escaped
 
 ROOT = Path(__file__).parent.parent
 
@@ -13,6 +13,29 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("name", MADE)
 def test_made_pages_are_up_to_date(name: str) -> None:
     assert (PAGES / name).read_text(encoding="utf-8") == MADE[name](), "run `python tests/docs.py`"
+
+
+def test_the_findings_page_tells_every_story_once() -> None:
+    from gpuwizard.findings import RULES
+
+    page = (PAGES / "findings.md").read_text(encoding="utf-8")
+    told = re.findall(
+        r"^### (GW-[A-Z0-9]+-[0-9]+): .+\n\nSeverity: \*\*(error|warning|info|ok)\*\*$", page, re.MULTILINE
+    )
+    assert dict(told) == {rule.id: rule.severity for rule in RULES}
+    assert len(told) == len(RULES)
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown"),
+    [
+        ("set `a_b` to <PATH>", r"set `a_b` to \<PATH>"),
+        ("an odd ` in a_b", "``an odd ` in a_b``"),
+        ("{{ template *base* }}", r"{{ template \*base\* }}"),
+    ],
+)
+def test_prose_is_shown_as_it_is(text: str, markdown: str) -> None:
+    assert escaped(text) == markdown
 
 
 def test_every_link_of_the_documentation_leads_somewhere() -> None:

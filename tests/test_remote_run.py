@@ -45,6 +45,24 @@ async def test_streams_status_and_lines(transport: Transport) -> None:
     assert seen == ["out", "red", "no newline"]
 
 
+async def test_output_comes_raw_and_in_pieces_while_the_script_runs(transport: Transport) -> None:
+    """Bytes as they are, from after the noise of the login on; the first piece is there before the script ends."""
+    seen = bytearray()
+    first = asyncio.Event()
+
+    def take(data: bytes) -> None:
+        seen.extend(data)
+        first.set()
+
+    run = asyncio.create_task(
+        transport.run(Script("main() { printf '\\377\\r\\n\\001'; sleep 0.3; echo end; }"), on_data=take)
+    )
+    await first.wait()
+    assert not run.done()
+    assert bytes(seen) == b"\xff\r\n\x01"
+    assert (await run).stdout == bytes(seen) == b"\xff\r\n\x01end\n"
+
+
 async def test_main_cannot_read_its_own_script(transport: Transport) -> None:
     done = await transport.run(Script('main() { read -r x; echo "got <$x>"; }'))
     assert done.stdout == b"got <>\n"

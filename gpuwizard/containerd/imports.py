@@ -1,10 +1,10 @@
 """Which files a file's `imports` name, in the order in which containerd reads them (`runtimes.md §1.3`)."""
 
 import posixpath
-import re
 from collections.abc import Iterable, Mapping
 
 from gpuwizard.containerd.release import Release
+from gpuwizard.facts.runtimes.globs import matches
 
 __all__ = ["is_directory", "matches", "resolve"]
 
@@ -24,33 +24,6 @@ def resolve(parent: str, imports: Iterable[str], files: Mapping[str, bytes], rel
     return tuple(found)
 
 
-def matches(pattern: str, path: str) -> bool:
-    """Go's ``filepath.Match``: ``*`` and ``?`` stay within one folder, dot files are matched too."""
-    return re.fullmatch(_regex(pattern), path) is not None
-
-
 def is_directory(path: str, files: Mapping[str, bytes]) -> bool:
     """True when some known file lies below `path`."""
     return any(f.startswith(path.rstrip("/") + "/") for f in files)
-
-
-def _regex(pattern: str) -> str:
-    out: list[str] = []
-    position = 0
-    while position < len(pattern):
-        char = pattern[position]
-        position += 1
-        if char == "*":
-            out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-        elif char == "\\" and position < len(pattern):
-            out.append(re.escape(pattern[position]))
-            position += 1
-        elif char == "[" and (end := pattern.find("]", position + 1)) > 0:
-            inner = pattern[position:end].replace("\\", "\\\\")
-            out.append(f"[{inner}]" if not inner.startswith("!") else f"[\\{inner}]")
-            position = end + 1
-        else:
-            out.append(re.escape(char))
-    return "".join(out)

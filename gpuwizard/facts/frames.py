@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Frames", "Section", "read_frames"]
 
 _HEADER = re.compile(rb"^@@ ([a-z0-9][a-z0-9-]*)(?::(\S[^\n]*?))? (\d{1,3}) (\d{1,9})\n", re.MULTILINE)
+_NEXT = re.compile(rb"\n@@ ([a-z0-9][a-z0-9-]*)(?::(\S[^\n]*?))? (\d{1,3}) (\d{1,9})\n")
+"""The header where it is expected: right behind a section, with the newline that ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +20,16 @@ class Section:
     status: int
     data: bytes
     cut: bool = False
+    _decoded: str | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def text(self) -> str:
         """The content as text; bytes that are not UTF-8 show as U+FFFD."""
-        return self.data.decode("utf-8", "replace")
+        text = self._decoded
+        if text is None:
+            text = self.data.decode("utf-8", "replace")
+            object.__setattr__(self, "_decoded", text)
+        return text
 
     @property
     def lines(self) -> list[str]:
@@ -35,10 +42,16 @@ class Frames:
     """All sections in order. Where a name and key come twice the first one counts: it had more rights."""
 
     sections: tuple[Section, ...]
+    _by_name: dict[str, dict[str, Section]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for section in self.sections:
+            self._by_name.setdefault(section.name, {}).setdefault(section.key, section)
 
     def get(self, name: str, key: str = "") -> Section | None:
         """The section of that name and key."""
-        return next((s for s in self.sections if s.name == name and s.key == key), None)
+        named = self._by_name.get(name)
+        return None if named is None else named.get(key)
 
     def text(self, name: str, key: str = "") -> str | None:
         """The text of that section, None when it is missing."""
@@ -57,11 +70,7 @@ class Frames:
 
     def all(self, name: str) -> Iterator[Section]:
         """Every section of that name, one per key."""
-        seen: set[str] = set()
-        for section in self.sections:
-            if section.name == name and section.key not in seen:
-                seen.add(section.key)
-                yield section
+        yield from self._by_name.get(name, {}).values()
 
     @property
     def complete(self) -> bool:
@@ -74,22 +83,28 @@ def read_frames(raw: bytes) -> Frames:
     length does not fit (cut off, or a byte was changed on the way) the next header line does. Never raises.
     """
     sections: list[Section] = []
-    position = 0
-    while (header := _HEADER.search(raw, position)) is not None:
+    header = _HEADER.search(raw)
+    while header is not None:
+        name, key, status, length = header.groups()
         start = header.end()
-        end = start + int(header[4])
-        fits = end < len(raw) and raw[end : end + 1] == b"\n" and raw[end + 1 : end + 4] in (b"@@ ", b"@@", b"@", b"")
+        end = start + int(length)
+        following = _NEXT.match(raw, end)
+        fits = following is not None or (
+            end < len(raw) and raw[end : end + 1] == b"\n" and raw[end + 1 : end + 4] in (b"@@ ", b"@@", b"@", b"")
+        )
         if not fits:
             following = _HEADER.search(raw, start)
             end = len(raw) if following is None else max(start, following.start() - 1)
+        elif following is None:
+            following = _HEADER.search(raw, end)
         sections.append(
             Section(
-                name=header[1].decode("ascii"),
-                key=(header[2] or b"").decode("utf-8", "replace"),
-                status=int(header[3]),
+                name=name.decode("ascii"),
+                key=key.decode("utf-8", "replace") if key else "",
+                status=int(status),
                 data=raw[start:end],
                 cut=not fits,
             )
         )
-        position = end
+        header = following
     return Frames(tuple(sections))

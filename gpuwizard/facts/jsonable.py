@@ -13,6 +13,7 @@ _OF_THE_PROCESS = frozenset(("pid",))
 """Fields that say something of this moment only and are no fact of the host."""
 
 
+_LARGEST = 1 << 63
 _NAMES: dict[type, tuple[str, ...]] = {}
 
 
@@ -32,8 +33,13 @@ def _fields(record: object) -> dict[str, Any]:
 
 def _plain(entry: object) -> Any:
     """Any value of the model, and of TOML, which has dates and infinities that JSON has not."""
-    if entry is None or isinstance(entry, bool | int | str):
+    kind = type(entry)
+    if kind is str or entry is None or kind is bool:
         return entry
+    if kind in _NAMES:
+        return _fields(entry)
+    if isinstance(entry, int):
+        return entry if -_LARGEST < entry < _LARGEST else f"{entry:#x}"  # most that read JSON have no larger ones
     if isinstance(entry, float):
         return entry if math.isfinite(entry) else str(entry)
     if isinstance(entry, Mapping):

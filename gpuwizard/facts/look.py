@@ -1,6 +1,6 @@
 """What one probe printed, with what several readers need of it: taken apart once."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gpuwizard.clean import clean_line
@@ -23,7 +23,7 @@ class Look:
 
     frames: Frames
     root: bool
-    marks: Collection[str]
+    marks: frozenset[str]
     units: Mapping[str, Unit]
     processes: tuple[Process, ...]
     files: Mapping[str, HostFile]
@@ -31,6 +31,11 @@ class Look:
     broken: tuple[str, ...]
     seconds: float
     received: float | None
+
+    @property
+    def packages_asked(self) -> bool:
+        """True when the package database answered: what is not in `packages` is not installed."""
+        return self.frames.get("packages") is not None
 
     def service(self, name: str) -> ServiceState | None:
         """The unit `name` as a fact; None when systemd was not asked."""

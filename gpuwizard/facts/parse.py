@@ -9,7 +9,7 @@ from gpuwizard.facts.model import HostFacts, Probe, Unseen
 from gpuwizard.facts.runtimes.read import read_runtimes
 from gpuwizard.facts.system.read import read_system
 from gpuwizard.facts.text import value
-from gpuwizard.facts.toolkit.read import components, read_operator, read_toolkit
+from gpuwizard.facts.toolkit.read import components, read_operator, read_toolkit, toolkit_unseen
 
 __all__ = ["parse_probe"]
 
@@ -20,7 +20,7 @@ def parse_probe(raw: bytes, *, seconds: float = 0.0, received: float | None = No
     look = look_at(raw, seconds=seconds, received=received)
     system = read_system(look)
     gpus = read_gpus(look)
-    driver = read_driver(look, system.kernel, gpus)
+    driver = read_driver(look, system.kernel, gpus, immutable=system.os.immutable)
     kubernetes, endpoint = read_kubernetes(look, system.hostname)
     facts = HostFacts(
         os=system.os,
@@ -32,7 +32,7 @@ def parse_probe(raw: bytes, *, seconds: float = 0.0, received: float | None = No
         kubernetes=kubernetes,
         components=components(look),
         privilege=system.privilege,
-        unseen=_unseen(look),
+        unseen=(*_unseen(look), *gpus.unseen, *toolkit_unseen(look)),
         hostname=system.hostname,
         boot_id=system.boot_id,
         memory_bytes=system.memory_bytes,
@@ -54,6 +54,6 @@ def _unseen(look: Look) -> tuple[Unseen, ...]:
     if frames.get("begin") is None:
         found.append(Unseen("everything", "the probe printed nothing that could be read"))
     elif not frames.complete:
-        last = next((s.name for s in reversed(frames.sections)), "begin")
+        last = next((s.name for s in reversed(frames.sections) if s.name != "step"), "begin")
         found.append(Unseen("the rest of the host", f"the probe was cut off after its section {last}"))
     return tuple(found)

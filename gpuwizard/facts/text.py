@@ -1,13 +1,20 @@
 """Single values out of text from hosts: one place that bounds and cleans them."""
 
+import functools
 import re
-import tomllib
 from typing import Any
 
 from gpuwizard.clean import clean_line
+from gpuwizard.facts.tables import parse_toml
 
 __all__ = ["load_toml", "number", "value", "version_key", "version_of"]
 
+_TOML_LIMIT = 256 * 1024
+_TOML_DEPTH = 64
+_TOML_DOTS = 100
+"""In one line; a key of more parts takes the parser more than their square."""
+_TOML_LARGEST = 1 << 63
+_TOO_DEEP = "nested too deeply"
 _VERSION = re.compile(r"\bv?(\d+(?:\.\d+)+(?:[-+~][0-9A-Za-z.+~-]+)?)")
 
 
@@ -37,10 +44,39 @@ def version_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def load_toml(raw: bytes | str) -> dict[str, Any] | str:
-    """The document, or a sentence saying why it is none."""
+    """The document, or a sentence saying why it is none.
+
+    Hosts of a fleet bring the same documents, so the answer is kept and shared: nobody may change it.
+    """
+    if len(raw) > _TOML_LIMIT:
+        return f"larger than {_TOML_LIMIT >> 10} KiB"
     try:
-        return tomllib.loads(raw if isinstance(raw, str) else raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return _document(raw if isinstance(raw, str) else raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return clean_line(str(error))
+
+
+@functools.lru_cache(maxsize=256)
+def _document(text: str) -> dict[str, Any] | str:
+    if any(line.count(".") > _TOML_DOTS for line in text.split("\n")):
+        return _TOO_DEEP
+    try:
+        document = parse_toml(text)
+    except ValueError as error:  # also a number with more digits than Python reads
         return clean_line(str(error))
     except RecursionError:
-        return "nested too deeply"
+        return _TOO_DEEP
+    return _refusal(document) or document
+
+
+def _refusal(document: dict[str, Any]) -> str | None:
+    """Why a document cannot be used although it is TOML. Without recursion, because ``[a.a.a…]`` has no end."""
+    level: list[Any] = [document]
+    for _ in range(_TOML_DEPTH):
+        inner = [part for entry in level for part in (entry.values() if isinstance(entry, dict) else iter(entry))]
+        if any(isinstance(part, int) and not -_TOML_LARGEST <= part < _TOML_LARGEST for part in inner):
+            return "it has a number that is too large"
+        level = [part for part in inner if isinstance(part, dict | list)]
+        if not level:
+            return None
+    return _TOO_DEEP

@@ -1,38 +1,12 @@
 """What is right and wrong with a host: every rule put to one probe."""
 
 from gpuwizard.facts.model import Probe
-from gpuwizard.findings import (
-    containerd,
-    driver,
-    gpu,
-    host,
-    k3s,
-    kubernetes,
-    operator,
-    other_runtimes,
-    runtime,
-    toolkit,
-)
+from gpuwizard.findings.catalogue import RULES
 from gpuwizard.findings.model import Finding, Severity
 from gpuwizard.findings.ready import HEALTHY
 from gpuwizard.findings.rule import Rule, evaluate
 
 __all__ = ["RULES", "Finding", "Rule", "Severity", "explain", "find"]
-
-RULES: tuple[Rule, ...] = (
-    *gpu.RULES,
-    *driver.RULES,
-    *toolkit.RULES,
-    *operator.RULES,
-    *runtime.RULES,
-    *containerd.RULES,
-    *other_runtimes.RULES,
-    *kubernetes.RULES,
-    *k3s.RULES,
-    *host.RULES,
-    HEALTHY,
-)
-"""All rules; their ids never change."""
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "info", "ok")
 

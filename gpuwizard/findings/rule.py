@@ -74,7 +74,8 @@ def evaluate(rule: Rule, probe: Probe) -> Finding | None:
 
 def looked_at(probe: Probe) -> bool:
     """True when the probe came far enough that what it does not name is not there."""
-    return probe.facts.kubernetes.flavour != "unknown"
+    kubernetes = probe.facts.kubernetes
+    return kubernetes.flavour != "unknown" or bool(kubernetes.others)  # two of them run: it did come that far
 
 
 def installed_gpus(probe: Probe) -> tuple[Gpu, ...]:

@@ -19,6 +19,8 @@ _NAMES = {
     "k0s": "k0s",
     "openshift": "OpenShift",
     "microshift": "MicroShift",
+    "kind": "kind",
+    "minikube": "minikube",
 }
 
 

@@ -35,7 +35,7 @@ def host_refusals(probe: Probe) -> tuple[Refusal, ...]:
     """
     facts = probe.facts
     found: list[Refusal] = []
-    if facts.os.immutable or facts.os.kind == "wsl2" or facts.os.family in ("talos", "flatcar", "nixos"):
+    if facts.os.immutable or facts.os.kind in ("wsl1", "wsl2") or facts.os.family in ("talos", "flatcar", "nixos"):
         system = facts.os.pretty_name or facts.os.id or facts.os.kind
         found.append(
             Refusal(

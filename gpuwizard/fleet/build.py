@@ -23,7 +23,7 @@ _REAL = (  # tools of POSIX and their usual company: the real ones, by symlink
     "timeout", "flock", "setsid",
 )  # fmt: skip
 _SHELL = ("chown", "chgrp", "date", "df", "hostname", "id", "mount", "sleep", "stat", "sudo", "sync",
-          "umount", "uname", "unshare", "whoami", "apt-get")  # fmt: skip
+          "umount", "uname", "unshare", "whoami", "apt-get", "dmesg")  # fmt: skip
 _SPARE = ("sha256sum", "timeout", "setsid")  # in _REAL, and made up for where the machine has none
 _ASKED = ("chmod", "systemctl", "systemd-run", "journalctl", "modinfo", "mokutil", "systemd-detect-virt", "getent")
 _FOLDERS = (

@@ -110,11 +110,16 @@ def _proc(spec: HostSpec) -> Iterator[tuple[str, Entry]]:
     modules = "overlay 212992 24 - Live 0x0000000000000000\nbr_netfilter 32768 0 - Live 0x0000000000000000\n"
     if spec.driver is not None and spec.driver.loaded:
         modules += "nvidia_uvm 4096000 4 - Live 0x0000000000000000\nnvidia 11493376 38 - Live 0x0000000000000000\n"
+        yield "/sys/module/nvidia_uvm/refcnt", Entry.text("4\n", 0o444)
     if spec.nouveau:
         modules += "nouveau 3096576 1 - Live 0x0000000000000000\n"
     yield "/proc/modules", Entry.text(modules)
-    for kernel in (spec.kernel,):
-        yield f"/usr/lib/modules/{kernel}/modules.dep", Entry.text("kernel/fs/overlayfs/overlay.ko:\n")
+    dependencies = "kernel/fs/overlayfs/overlay.ko:\n"
+    if spec.driver is not None and spec.driver.on_disk:
+        dependencies += "updates/dkms/nvidia.ko.zst:\nupdates/dkms/nvidia-uvm.ko.zst: updates/dkms/nvidia.ko.zst\n"
+    yield f"/usr/lib/modules/{spec.kernel}/modules.dep", Entry.text(dependencies)
+    yield f"/boot/vmlinuz-{spec.kernel}", Entry.text("simulated\n")
+    yield f"/usr/lib/modules/{spec.kernel}/build/Makefile", Entry.text("# simulated\n")
     yield "/sys/firmware/efi/fw_platform_size", Entry.text("64\n")
     variable = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
     yield variable, Entry(b"\x06\0\0\0\0")
@@ -168,6 +173,8 @@ def _driver(spec: HostSpec, gpus: tuple[SimulatedGpu, ...]) -> Iterator[tuple[st
             ),
         )
         yield "/sys/module/nvidia/version", Entry.text(f"{driver.loaded}\n", 0o444)
+        for node in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", *(f"nvidia{gpu.index}" for gpu in gpus)):
+            yield f"/dev/{node}", Entry(mode=0o666)
         for gpu in gpus:
             yield (
                 f"/proc/driver/nvidia/gpus/{gpu.address}/information",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gpuwizard.facts.gpu.nvidia_smi import cell, explain_status, fault, mebibytes, parse_csv
+from gpuwizard.facts.gpu.nvidia_smi import cell, explain_status, fault, mebibytes, parse_csv, throttle_reasons
 from gpuwizard.facts.gpu.pci import bus_address
 from gpuwizard.facts.text import number, value
 from gpuwizard.monitor.model import GpuProcess, Sample
@@ -27,17 +27,6 @@ _COLUMNS = (
     "name",
 )
 _PROCESS_COLUMNS = ("uuid", "pid", "memory", "name")
-_THROTTLE = (
-    (0x1, "idle"),
-    (0x2, "app-clocks"),
-    (0x4, "sw-power-cap"),
-    (0x8, "hw-slowdown"),
-    (0x10, "sync-boost"),
-    (0x20, "sw-thermal"),
-    (0x40, "hw-thermal"),
-    (0x80, "hw-power-brake"),
-    (0x100, "display"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +35,6 @@ class Reading:
 
     samples: tuple[Sample, ...]
     problem: str | None = None
-
-
-def throttle_reasons(text: str | None) -> tuple[str, ...] | None:
-    """The names of the bits in ``0x0000000000000005``; None when it is not available."""
-    plain = cell(text) or ""
-    if re.fullmatch(r"0x[0-9A-Fa-f]{1,16}", plain) is None:
-        return None
-    bits = int(plain, 16)
-    known = tuple(name for bit, name in _THROTTLE if bits & bit)
-    rest = bits & ~sum(bit for bit, _ in _THROTTLE)
-    return (*known, f"{rest:#x}") if rest else known
 
 
 def parse_sample(host: str, time: datetime, lines: Iterable[str]) -> Reading:

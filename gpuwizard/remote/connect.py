@@ -1,7 +1,10 @@
 """One host, however it is reached: over SSH, or this machine."""
 
 import asyncio
+import functools
+import gc
 import importlib
+from types import ModuleType
 
 from gpuwizard.events import Asker
 from gpuwizard.remote.local import LocalTransport
@@ -24,8 +27,18 @@ async def connect(target: HostTarget, options: ConnectOptions, ask: Asker) -> Tr
 
 async def prepare(options: ConnectOptions) -> None:
     """Load the SSH side away from the event loop and forget what failed before."""
-    ssh = await asyncio.to_thread(importlib.import_module, "gpuwizard.remote.ssh")
+    ssh = await asyncio.to_thread(_load)
     ssh.forget_failures(options)
+
+
+@functools.cache
+def _load() -> ModuleType:
+    """The SSH side. What start-up made stays for good, and little of what a login leaves is garbage: a collector that
+    looks at all of it, and often, would cost a millisecond a host."""
+    ssh = importlib.import_module("gpuwizard.remote.ssh")
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    return ssh
 
 
 async def open_transport(target: HostTarget, options: ConnectOptions, ask: Asker) -> Transport:

@@ -122,6 +122,7 @@ class Exchange:
         *,
         gate: Gate | None = None,
         on_line: Callable[[str], None] | None = None,
+        on_data: Callable[[bytes], None] | None = None,
         keep: bool = True,
     ) -> None:
         self.stdout = bytearray()
@@ -136,6 +137,7 @@ class Exchange:
         self._gate = gate
         self._keep = keep
         self._lines = LineSplitter(on_line) if on_line else None
+        self._on_data = on_data
         self._out, self._err = _Stream(), _Stream()
 
     @property
@@ -192,6 +194,8 @@ class Exchange:
                 self.over.set()
                 return
             self.stdout += data
+        if self._on_data is not None:
+            self._on_data(data)
         if self._lines is not None:
             self._lines.feed(data)
 

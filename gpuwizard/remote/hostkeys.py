@@ -18,10 +18,19 @@ import asyncssh
 from gpuwizard.errors import LoginError
 from gpuwizard.events import Asker, Choice
 
-__all__ = ["KnownHosts", "Verdict", "append_host_key", "ask_about", "changed_key", "described", "unknown_key"]
+__all__ = [
+    "HostKeys",
+    "KnownHosts",
+    "Verdict",
+    "append_host_key",
+    "ask_about",
+    "changed_key",
+    "described",
+    "unknown_key",
+]
 
 Verdict: TypeAlias = Literal["accept", "accept-and-save", "refuse"]
-_Keys: TypeAlias = tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey]]
+HostKeys: TypeAlias = tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey]]
 
 
 class KnownHosts:
@@ -60,7 +69,7 @@ class KnownHosts:
         except ValueError:
             return
 
-    def keys(self, host: str, port: int) -> _Keys:
+    def keys(self, host: str, port: int) -> HostKeys:
         """Trusted host keys, trusted certificate authorities and revoked keys, ssh's way: for another port than 22
         the entry without a port counts when there is none with it."""
         found = self._entries.match(host.lower(), "", port if port != 22 else None)

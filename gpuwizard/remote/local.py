@@ -44,9 +44,10 @@ class LocalTransport:
         root: bool = False,
         timeout: float = 60.0,
         on_line: Callable[[str], None] | None = None,
+        on_data: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """Run `script` to its end (`Transport.run`)."""
-        return await run_script(self._side, script, root=root, timeout=timeout, on_line=on_line)
+        return await run_script(self._side, script, root=root, timeout=timeout, on_line=on_line, on_data=on_data)
 
     async def start(self, script: Script, *, root: bool = False) -> RunningScript:
         """Start `script` (`Transport.start`)."""

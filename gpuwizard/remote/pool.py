@@ -20,11 +20,13 @@ async def connect_all(
     *,
     parallel: int,
     on_result: Callable[[HostTarget, Transport | GpuwizardError], None],
+    on_start: Callable[[HostTarget], None] = lambda target: None,
 ) -> None:
     """Log in to all `targets`, at most `parallel` at a time and at most eight at a time through one jump host.
 
     One attempt a host: a failed login is not repeated, and a jump host that failed fails all hosts behind it.
-    `on_result` gets each host's transport, now the caller's to close, or its error. When this is cancelled, the
+    `on_start` hears when it is a host's turn; `on_result` gets each host's transport, now the caller's to close, or
+    its error. When this is cancelled, the
     transports that were not handed over are closed.
     """
     if not targets:
@@ -35,6 +37,7 @@ async def connect_all(
     async def one(target: HostTarget) -> None:
         result: Transport | GpuwizardError
         async with free:
+            on_start(target)
             try:
                 result = await open_transport(target, options, ask)
             except GpuwizardError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -38,14 +39,21 @@ class Side:
 
 
 async def run_script(
-    side: Side, script: Script, *, root: bool, timeout: float, on_line: Callable[[str], None] | None
+    side: Side,
+    script: Script,
+    *,
+    root: bool,
+    timeout: float,
+    on_line: Callable[[str], None] | None,
+    on_data: Callable[[bytes], None] | None,
 ) -> Completed:
     """Run to the end. Raises as `Transport.run`."""
     token = _token()
     wire: Wire | None = None
     try:
         async with Patience(timeout) as patience:
-            exchange, wire = await _entered(side, token, patience, root=root, on_line=on_line, keep=True)
+            new = functools.partial(Exchange, token, on_line=on_line, on_data=on_data)
+            exchange, wire = await _entered(side, new, patience, root=root)
             wire.write(render(script, token))
             wire.write_eof()
             await exchange.over.wait()
@@ -66,7 +74,8 @@ async def start_script(side: Side, script: Script, *, root: bool) -> "RunningScr
     lines: asyncio.Queue[str | None] = asyncio.Queue()
     try:
         async with Patience(_START_TIMEOUT) as patience:
-            exchange, wire = await _entered(side, token, patience, root=root, on_line=lines.put_nowait, keep=False)
+            new = functools.partial(Exchange, token, on_line=lines.put_nowait, keep=False)
+            exchange, wire = await _entered(side, new, patience, root=root)
             wire.write(render(script, token, lines=True))
             await exchange.signals.get()
         _check(side, exchange)
@@ -153,23 +162,17 @@ class RunningScript:
 
 
 async def _entered(
-    side: Side,
-    token: str,
-    patience: Patience,
-    *,
-    root: bool,
-    on_line: Callable[[str], None] | None,
-    keep: bool,
+    side: Side, new: Callable[..., Exchange], patience: Patience, *, root: bool
 ) -> tuple[Exchange, Wire]:
-    """A channel whose shell, root's where wanted, waits for the script."""
+    """A channel whose shell, root's where wanted, waits for the script. `new` makes its exchange."""
     if not root or side.is_root:
-        exchange = Exchange(token, on_line=on_line, keep=keep)
+        exchange = new()
         return exchange, await side.open(PLAIN_COMMAND, exchange)
     wires: list[Wire] = []
 
     async def opened() -> _AtGate:
         prompt, mark = _token(), _token()
-        exchange = Exchange(token, gate=Gate(prompt, mark), on_line=on_line, keep=keep)
+        exchange = new(gate=Gate(prompt, mark))
         wires.append(await side.open(sudo_command(prompt, mark), exchange))
         return _AtGate(exchange, wires[-1], await exchange.signals.get())
 

@@ -5,6 +5,7 @@ end before it runs any of it, so a text that lost its tail is a syntax error, wh
 """
 
 import base64
+import functools
 import hashlib
 import re
 import shlex
@@ -15,6 +16,7 @@ __all__ = ["render"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PAYLOAD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_LONG = 8192
 _TOKEN = re.compile(r"[A-Za-z0-9_]{8,}")
 
 _PREAMBLE = """\
@@ -77,7 +79,13 @@ def render(script: Script, token: str, *, lines: bool = False) -> bytes:
 def _assignment(name: str, value: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no shell variable")
-    return f"{name}={shlex.quote(value)}\n"
+    return f"{name}={_quoted_program(value) if len(value) > _LONG else shlex.quote(value)}\n"
+
+
+@functools.lru_cache(maxsize=4)
+def _quoted_program(text: str) -> str:
+    """Kept, because the long texts are programs that go to all hosts of a run."""
+    return shlex.quote(text)
 
 
 def _payloads(payloads: tuple[Payload, ...], token: str) -> list[str]:
@@ -92,10 +100,15 @@ def _payloads(payloads: tuple[Payload, ...], token: str) -> list[str]:
 def _payload(payload: Payload, token: str) -> str:
     if not _PAYLOAD_NAME.fullmatch(payload.name):
         raise ValueError(f"{payload.name!r} is no payload name")
-    digest = hashlib.sha256(payload.data).hexdigest()
-    body = base64.encodebytes(payload.data).decode("ascii")
+    digest, body = _encoded(payload.data)
     end = f"END_{token}"
     return f"gpuwizard_payload {payload.name} {len(payload.data)} {digest} <<'{end}'\n{body}{end}\n"
+
+
+@functools.lru_cache(maxsize=16)
+def _encoded(data: bytes) -> tuple[str, str]:
+    """The sha256 of `data` and its base64 text; kept, because one payload goes to all hosts of a run."""
+    return hashlib.sha256(data).hexdigest(), base64.encodebytes(data).decode("ascii")
 
 
 def _call(script: Script, *, lines: bool) -> str:

@@ -88,8 +88,10 @@ class Transport(Protocol):
         root: bool = False,
         timeout: float = 60.0,
         on_line: Callable[[str], None] | None = None,
+        on_data: Callable[[bytes], None] | None = None,
     ) -> Completed:
-        """Run `script` to its end with ``sh -s``; `on_line` gets each cleaned line of stdout as it comes.
+        """Run `script` to its end with ``sh -s``; `on_line` gets each cleaned line of stdout as it comes, `on_data`
+        its raw bytes in pieces of any size.
 
         Raises UnreachableError when the link dies, LoginError when root is wanted and sudo refuses, GpuwizardError
         when `timeout` seconds pass.

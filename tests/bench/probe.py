@@ -1,4 +1,4 @@
-"""How long a look at N hosts takes: ``python tests/bench/probe.py [--lab] [N …]``; default N is 1, 10, 50.
+"""How long a look at N hosts takes: ``python tests/bench/probe.py [--lab [--varied]] [N …]``; default N is 1, 10, 50.
 
 Logs in to N hosts and probes them, as `gpuwizard check` does, and prints wall and CPU seconds of this process.
 Simulated hosts live in this very process, so that their servers' CPU counts as well; with ``--lab`` (root on Debian,
@@ -71,27 +71,18 @@ async def simulated(count: int) -> dict[str, float]:
             return await measure(session, fleet.targets)
 
 
-async def in_lab(counts: list[int]) -> list[dict[str, float]]:
+def in_lab(counts: list[int], *, varied: bool) -> list[dict[str, float]]:
     """Real hosts: as many as the largest count, booted once."""
     from gpuwizard.session import Session
-    from tests.lab.harness.base import build_bases, lab_directory
-    from tests.lab.harness.host import HostSpec
-    from tests.lab.harness.lab import Lab
-    from tests.lab.harness.recipe import SUITES
+    from tests.bench.lab_hosts import lab_fleet
 
-    lab = Lab(build_bases(SUITES, lab_directory(), print), lab_directory())
-    try:
-        specs = [HostSpec(f"h{n:03d}", SUITES[n % len(SUITES)]) for n in range(max(counts))]
-        for start in range(0, len(specs), 8):
-            lab.start(specs[start : start + 8])
+    with lab_fleet(max(counts), varied=varied) as fleet:
         figures = []
         for count in counts:
             session = Session()
-            session.login = lab.options()
-            figures.append(await measure(session, tuple(spec.name for spec in specs[:count])))
+            session.login = fleet.lab.options()
+            figures.append(asyncio.run(measure(session, fleet.names[:count])))
         return figures
-    finally:
-        lab.close()
 
 
 def main() -> None:
@@ -99,13 +90,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("hosts", type=int, nargs="*", default=[1, 10, 50])
     parser.add_argument("--lab", action="store_true", help="real hosts instead of simulated ones")
+    parser.add_argument("--varied", action="store_true", help="let every real host have other contents in its files")
     arguments = parser.parse_args()
     used = cpu()
     for module in ("asyncssh", "gpuwizard.flow", "gpuwizard.remote.pool", "gpuwizard.work.probe"):
         importlib.import_module(module)
     print(json.dumps({"start-up cpu s": round(cpu() - used, 2)}), flush=True)
     if arguments.lab:
-        results = asyncio.run(in_lab(arguments.hosts))
+        results = in_lab(arguments.hosts, varied=arguments.varied)
     else:
         results = [asyncio.run(simulated(count)) for count in arguments.hosts]
     for count, figures in zip(arguments.hosts, results, strict=True):

@@ -55,7 +55,7 @@ def test_the_probe_of_a_real_h200() -> None:
     assert (driver.on_disk, driver.problem) == (None, None)  # modinfo was not there: unknown
     assert [u.what for u in facts.unseen] == ["NVIDIA module on disk", "services"]
     assert (facts.os.kind, facts.kubernetes.flavour, facts.runtimes) == ("container", "none", ())
-    assert [f.id for f in find(probe)] == ["GW-TOOLKIT-001", "GW-HOST-005", "GW-KUBE-002"]
+    assert [f.id for f in find(probe)] == ["GW-HOST-005", "GW-KUBE-002"]
 
 
 def test_nothing_at_all() -> None:

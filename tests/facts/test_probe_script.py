@@ -304,7 +304,8 @@ def test_docker_and_its_containerd_next_to_the_kubelets(tree: Tree) -> None:
     docker = runtimes["docker", None]
     assert (docker.version, docker.used_by_kubelet, set(docker.handlers)) == ("28.2.2", False, {"nvidia"})
     inner = runtimes["containerd", "docker"]
-    assert (inner.unit, inner.socket, inner.used_by_kubelet) == ("docker.service", None, False)
+    assert (inner.unit, inner.used_by_kubelet) == ("docker.service", False)
+    assert inner.socket == "/run/docker/containerd/containerd.sock"
 
 
 def test_host_without_anything(tree: Tree) -> None:

@@ -1,4 +1,4 @@
-"""Distribution, kernel, privilege, toolkit and PCI parsers on text of real machines (`hosts.md §1, §2, §6, §8`)."""
+"""Distribution, kernel, privilege and PCI parsers on text of real machines (`hosts.md §1, §2, §8`)."""
 
 import pytest
 
@@ -6,7 +6,6 @@ from gpuwizard.facts.gpu.pci import bus_address, needs_proprietary_module, parse
 from gpuwizard.facts.system.os_release import dgx_version, kernel_facts, os_facts, parse_os_release, secure_boot
 from gpuwizard.facts.system.privilege import classify_sudo, privilege_facts
 from gpuwizard.facts.text import load_toml, number, version_key, version_of
-from gpuwizard.facts.toolkit.toolkit import toolkit_facts
 
 DGX_A100 = """\
 DGX_NAME="DGX Server"
@@ -166,19 +165,6 @@ def test_generation_by_device_id() -> None:
     assert needs_proprietary_module("1db6")  # V100
     assert not needs_proprietary_module("1eb8")  # T4
     assert not needs_proprietary_module("2e12")  # GB10
-
-
-def test_toolkit() -> None:
-    facts = toolkit_facts(
-        runtime_path="/usr/bin/nvidia-container-runtime\n",
-        version_text="NVIDIA Container Toolkit CLI version 1.20.0\ncommit: 1a2b\n",
-        config_text='[nvidia-container-runtime]\nmode = "auto"\n',
-        cdi_specs=["/var/run/cdi/nvidia.yaml", "/run/cdi/nvidia.yaml", "/etc/cdi/nvidia.yaml"],
-    )
-    assert (facts.version, facts.mode, facts.runtime_path) == ("1.20.0", "auto", "/usr/bin/nvidia-container-runtime")
-    assert facts.cdi_specs == ("/var/run/cdi/nvidia.yaml", "/etc/cdi/nvidia.yaml")
-    broken = toolkit_facts(runtime_path=None, version_text=None, config_text="= what", cdi_specs=[])
-    assert (broken.version, broken.mode, broken.runtime_path) == (None, None, None)
 
 
 @pytest.mark.parametrize(

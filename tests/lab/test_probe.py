@@ -1,5 +1,6 @@
 """The probe against real hosts: what it says is compared with what the host itself says."""
 
+import re
 import tomllib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -76,7 +77,8 @@ async def test_the_runtime_is_what_the_host_says_it_is(login: Login, each_contai
     probe = await probe_as(login, host, "admin")
     runtime, dumped = containerd(probe), dumped_cri(host)
     assert runtime.version is not None
-    assert host.containerd.startswith(runtime.version) or runtime.version.startswith(host.containerd)
+    # by its package, where sid's program says `+unknown`
+    assert re.split(r"[+~]", runtime.version)[0] == re.split(r"[+~]", host.containerd)[0]
     assert runtime.config_path == CONFIG
     assert runtime.config_version == tomllib.loads(host.read(CONFIG).decode())["version"]
     assert set(runtime.handlers) == set(dumped["runtimes"])
@@ -233,8 +235,10 @@ async def test_a_configuration_that_breaks_cri_is_seen(login: Login, fresh_host:
 
 
 async def test_the_only_finding_is_the_missing_handler(login: Login, each_containerd: LabHost) -> None:
-    (finding,) = [
-        f for f in find(await probe_as(login, each_containerd, "admin")) if f.severity in ("error", "warning")
-    ]
-    assert finding.id == "GW-RUNTIME-001"
+    probe = await probe_as(login, each_containerd, "admin")
+    found = {f.id: f for f in find(probe) if f.severity in ("error", "warning")}
+    if probe.facts.os.version_id is None:  # sid has none, which troubles the GPU Operator
+        found.pop("GW-HOST-014")
+    ((rule, finding),) = found.items()
+    assert rule == "GW-RUNTIME-001"
     assert "nvidia" in f"{finding.title} {finding.evidence}"

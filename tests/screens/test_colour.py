@@ -22,7 +22,7 @@ async def test_no_color_draws_no_colour_and_the_cursor_is_seen(
     monkeypatch.setenv("NO_COLOR", "1")
     app = wizard()
     async with app.run_test(size=(80, 24)) as pilot:
-        await press(pilot, "f3", "down")
+        await press(pilot, "f3", "f4", "down")
         strips = drawn(app)
         styles = [segment.style for strip in strips for segment in strip if segment.style]
         assert all(s.color is None or s.color.is_default for s in styles)

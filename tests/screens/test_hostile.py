@@ -70,7 +70,15 @@ async def test_the_whole_wizard_on_hostile_hosts(
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
         assert_harmless(app)
-        await press(pilot, "f3")
+        await press(pilot, "slash", *"evil", "enter", "n", "enter")
+        assert_harmless(app)
+        await press(pilot, "f", "right", "slash", *"long", "enter", "n")
+        assert_harmless(app)
+        await press(pilot, "escape", "escape", "escape", "f3")
+        for _ in range(6):
+            assert_harmless(app)
+            await press(pilot, "down")
+        await press(pilot, "f4")
         for _ in hostile.hosts:
             await press(pilot, "down")
             assert_harmless(app)

@@ -40,10 +40,17 @@ async def test_findings(wizard: Make, size: Size, screen: SnapshotAssertion) -> 
         assert screen_text(app) == screen
 
 
+async def test_findings_by_host(wizard: Make, size: Size, screen: SnapshotAssertion) -> None:
+    app = wizard()
+    async with app.run_test(size=size) as pilot:
+        await press(pilot, "f3", "f4", "down")
+        assert screen_text(app) == screen
+
+
 async def test_all_facts_of_a_host(wizard: Make, size: Size, screen: SnapshotAssertion) -> None:
     app = wizard()
     async with app.run_test(size=size) as pilot:
-        await press(pilot, "f3", "down", "down", "enter")
+        await press(pilot, "f3", "f4", "down", "down", "f6")
         assert screen_text(app) == screen
         await press(pilot, "escape")
         assert page_of(app) == "findings"
@@ -183,7 +190,7 @@ async def test_how_to_log_in_is_in_the_answers_at_once_and_comes_back(wizard: Ma
     app = wizard()
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
-        await press(pilot, "tab", *"operator", "tab", "tab", *"bastion")
+        await press(pilot, "f4", "tab", *"operator", "tab", "tab", *"bastion")
         connection = app.session.answers.connection
         assert (connection.user, connection.jump) == ("operator", "bastion")
         await press(pilot, "f3", "f2")

@@ -1,13 +1,37 @@
 """The GPUs of a host: PCI, the driver's procfs and nvidia-smi joined by bus address (`hosts.md §2.5, §4`)."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from gpuwizard.facts.gpu.nvidia_smi import MigDevice, cell, mebibytes
-from gpuwizard.facts.gpu.pci import NAMES, PciFunction, bus_address
+from gpuwizard.facts.gpu.complaints import Complaint
+from gpuwizard.facts.gpu.make import gpu_from_bus, gpu_from_smi
+from gpuwizard.facts.gpu.mig import ListedGpu
+from gpuwizard.facts.gpu.nvidia_smi import cell
+from gpuwizard.facts.gpu.pci import PciFunction, bus_address
+from gpuwizard.facts.gpu.vgpu import Virtual
 from gpuwizard.facts.model import Gpu
 from gpuwizard.facts.text import number, value
 
-__all__ = ["join_gpus", "parse_information"]
+__all__ = ["Sources", "join_gpus", "parse_information"]
+
+Row = Mapping[str, str]
+_NO_GPU = re.compile(r"\bNPU\b", re.IGNORECASE)  # Windows on Arm lists its neural processor too
+_UNKNOWN_MODEL = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Everything that says something of a GPU. `information` and `virtual` are keyed by bus address; `inforoms` are
+    the addresses of corrupted ones ("": one that was not named)."""
+
+    functions: Sequence[PciFunction] = ()
+    rows: Sequence[Row] = ()
+    information: Mapping[str, Row] = field(default_factory=dict)
+    listed: Sequence[ListedGpu] = ()
+    virtual: Mapping[str, Virtual] = field(default_factory=dict)
+    complaints: Sequence[Complaint] = ()
+    inforoms: frozenset[str] = frozenset()
 
 
 def parse_information(text: str) -> dict[str, str]:
@@ -16,95 +40,93 @@ def parse_information(text: str) -> dict[str, str]:
     for line in text.splitlines():
         key, colon, rest = line.partition(":")
         shown = value(rest)
-        if colon and shown:
+        if colon and shown and not (key.strip() == "Model" and shown == _UNKNOWN_MODEL):
             found[key.strip()] = shown
     return found
 
 
-def join_gpus(
-    functions: Iterable[PciFunction],
-    information: Mapping[str, Mapping[str, str]],
-    core: Iterable[Mapping[str, str]],
-    more: Iterable[Mapping[str, str]],
-    mig: Iterable[MigDevice],
-) -> tuple[Gpu, ...]:
+def join_gpus(sources: Sources) -> tuple[Gpu, ...]:
     """One entry per physical GPU, in bus order. A GPU that only one side knows is in the list all the same, and
-    `seen_by` says so. `information` is keyed by bus address."""
-    by_bus = {f.address: f for f in functions if f.is_gpu}
-    extra = {row["uuid"]: row for row in more if cell(row.get("uuid"))}
-    instances = tuple(mig)
+    `seen_by` says so; so is one that nvidia-smi complains of and that is no longer on the bus."""
+    rows = _gpu_rows(sources.rows)
+    places = _places(sources, rows)
+    found = [_listed(row, place, sources) for row, place in zip(rows, places, strict=True)]
+    taken = {place.address for place in places if place is not None}
+    left = [f for f in sources.functions if f.is_gpu and f.address not in taken]
+    found += [gpu_from_bus(f, sources.information.get(f.address, {})) for f in left]
+    found = _complained(found, sources.complaints)
+    if sources.inforoms:
+        alone = "" in sources.inforoms and len(found) == 1
+        found = [replace(g, inforom_corrupted=True) if alone or g.pci in sources.inforoms else g for g in found]
+    return tuple(sorted(found, key=_order))
+
+
+def _order(gpu: Gpu) -> tuple[int, str, int]:
+    address = gpu.pci or "~" * 20
+    return (len(address), address, gpu.index if gpu.index is not None else -1)
+
+
+def _gpu_rows(rows: Iterable[Row]) -> list[Row]:
+    """The rows of GPUs, each once."""
+    found: list[Row] = []
+    seen: set[str] = set()
+    for row in rows:
+        uuid = cell(row.get("uuid"))
+        if _NO_GPU.search(row.get("name", "")) or (uuid is not None and uuid in seen):
+            continue
+        seen.update((uuid,) if uuid is not None else ())
+        found.append(row)
+    return found
+
+
+def _places(sources: Sources, rows: Sequence[Row]) -> list[PciFunction | None]:
+    """For each row its function on the bus: by address, else by UUID, else because one of each is left over."""
+    by_address = {f.address: f for f in sources.functions if f.is_gpu or f.kind == "display"}
+    by_uuid = {info["GPU UUID"]: address for address, info in sources.information.items() if "GPU UUID" in info}
+    places: list[PciFunction | None] = []
+    for row in rows:
+        address = bus_address(row.get("pci.bus_id")) or by_uuid.get(cell(row.get("uuid")) or "")
+        places.append(by_address.pop(address, None) if address else None)
+    lost = [n for n, place in enumerate(places) if place is None and bus_address(rows[n].get("pci.bus_id")) is None]
+    left = [f for f in by_address.values() if f.is_gpu]
+    if len(lost) == len(left) == 1:
+        places[lost[0]] = left[0]
+    return places
+
+
+def _listed(row: Row, place: PciFunction | None, sources: Sources) -> Gpu:
+    address = place.address if place is not None else bus_address(row.get("pci.bus_id")) or ""
+    uuid, index = cell(row.get("uuid")), number(row.get("index"))
+    listed = next((g for g in sources.listed if g.uuid == uuid or (uuid is None and g.index == index)), None)
+    return gpu_from_smi(
+        row,
+        place,
+        sources.information.get(address, {}),
+        listed.devices if listed else None,
+        sources.virtual.get(address, Virtual()),
+    )
+
+
+def _complained(gpus: Sequence[Gpu], complaints: Sequence[Complaint]) -> list[Gpu]:
+    """Give each complaint to its GPU: by address; one without an address goes to the GPU that alone is missing."""
+    by_address = {c.address: c for c in complaints if c.address is not None}
+    nameless = [c for c in complaints if c.address is None]
     found: list[Gpu] = []
-    claimed: set[str] = set()
-    for row in core:
-        address = bus_address(row.get("pci.bus_id"))
-        function = by_bus.get(address) if address else None
-        if function is None and address is None and len(by_bus) == 1:  # a bus id of N/A: Tegra
-            function = next(iter(by_bus.values()))
-        if function is not None:
-            claimed.add(function.address)
-        found.append(_from_smi(row, function, extra.get(row.get("uuid", ""), {}), instances))
-    found += [
-        _from_pci(function, information.get(address, {}))
-        for address, function in by_bus.items()
-        if address not in claimed
-    ]
-    return tuple(sorted(found, key=lambda gpu: (gpu.pci or "~", gpu.index if gpu.index is not None else -1)))
+    missing = [gpu for gpu in gpus if gpu.seen_by == ("pci",) and gpu.pci not in by_address and not gpu.excluded]
+    fits = len(nameless) == len(missing)
+    for gpu in gpus:
+        complaint = by_address.pop(gpu.pci or "", None)
+        if complaint is None and fits and gpu in missing:
+            complaint = nameless[missing.index(gpu)]
+        if complaint is not None and gpu.fault is None:
+            gpu = _faulty(gpu, complaint)
+        found.append(gpu)
+    found += [_faulty(Gpu(pci=c.address, seen_by=("nvidia-smi",)), c) for c in by_address.values()]
+    return found
 
 
-def _from_smi(
-    row: Mapping[str, str], function: PciFunction | None, extra: Mapping[str, str], mig: tuple[MigDevice, ...]
-) -> Gpu:
-    uuid = cell(row.get("uuid"))
-    name = cell(row.get("name"))
-    memory = mebibytes(row.get("memory.total"))
-    return Gpu(
-        pci=function.address if function else bus_address(row.get("pci.bus_id")),
-        pci_id=_pci_id(row.get("pci.device_id"), function),
-        name=name,
-        uuid=uuid,
-        index=number(row.get("index")),
-        memory_bytes=memory,
-        unified_memory=_unified(name, function, memory),
-        compute_capability=cell(extra.get("compute_cap")),
-        mig=cell(row.get("mig.mode.current")),
-        bound_driver=function.driver if function else None,
-        seen_by=("pci", "nvidia-smi") if function else ("nvidia-smi",),
-        mig_devices=tuple(device.profile for device in mig if device.gpu_uuid == uuid),
-    )
-
-
-def _from_pci(function: PciFunction, information: Mapping[str, str]) -> Gpu:
-    name = information.get("Model")
-    known = NAMES.get(function.device)
-    return Gpu(
-        pci=function.address,
-        pci_id=f"10de:{function.device}",
-        name=name or (f"NVIDIA {known}" if known else None),
-        uuid=information.get("GPU UUID") if "?" not in information.get("GPU UUID", "?") else None,
-        unified_memory=True if function.device in _UNIFIED_DEVICES else None,
-        bound_driver=function.driver,
-        seen_by=("pci",),
-    )
-
-
-_UNIFIED_DEVICES = frozenset(("2e12", "2b00"))  # GB10, Jetson AGX Thor
-
-
-def _unified(name: str | None, function: PciFunction | None, memory: int | None) -> bool | None:
-    """True where CPU and GPU share one memory and nvidia-smi therefore has no number (GB10, Jetson)."""
-    shown = name or ""
-    if (function is not None and function.device in _UNIFIED_DEVICES) or shown.endswith("GB10"):
-        return True
-    if memory is None and ("(nvgpu)" in shown or "Thor" in shown or "Orin" in shown):
-        return True
-    return False if memory is not None else None
-
-
-def _pci_id(device_id: str | None, function: PciFunction | None) -> str | None:
-    """``0x233510DE`` → ``10de:2335``."""
-    if function is not None:
-        return f"10de:{function.device}"
-    text = (cell(device_id) or "").removeprefix("0x").lower()
-    if len(text) == 8 and all(c in "0123456789abcdef" for c in text):
-        return f"{text[4:]}:{text[:4]}"
-    return None
+def _faulty(gpu: Gpu, complaint: Complaint) -> Gpu:
+    index = complaint.index if gpu.index is None else gpu.index
+    if complaint.words.lower() == "insufficient permissions":
+        return replace(gpu, index=index, denied=("device handle",))
+    return replace(gpu, index=index, fault=complaint.words, fault_fields=("device handle",))

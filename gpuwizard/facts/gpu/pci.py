@@ -3,59 +3,82 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
-from gpuwizard.facts.text import value
+from gpuwizard.facts.gpu.names import Product, product
+from gpuwizard.facts.text import number, value
 
-__all__ = ["NAMES", "PciFunction", "bus_address", "needs_proprietary_module", "parse_drivers", "parse_pci"]
+__all__ = ["PciFunction", "bus_address", "needs_proprietary_module", "parse_drivers", "parse_pci"]
 
-_LINE = re.compile(r"([0-9a-fA-F:.]{7,20}) 0x([0-9a-fA-F]{4}) 0x([0-9a-fA-F]{6}) ([01])")
+Kind = Literal["passed-through", "virtual-function", "nvswitch", "display"]
+
+_LINE = re.compile(r"([0-9a-fA-F:.]{7,20}) (0x[0-9a-fA-F]{4}|-) (0x[0-9a-fA-F]{6}|-) ([01])((?: [a-z]+=\S*)*)")
 _ADDRESS = re.compile(r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
-NAMES: Mapping[str, str] = {
-    "1db6": "Tesla V100",
-    "1eb8": "Tesla T4",
-    "20b0": "A100",
-    "20b2": "A100",
-    "20b5": "A100",
-    "2330": "H100 SXM",
-    "2335": "H200",
-    "2342": "GH200",
-    "26b9": "L40S",
-    "27b8": "L4",
-    "2901": "B200",
-    "2941": "GB200",
-    "2b00": "Jetson AGX Thor",
-    "2bb5": "RTX PRO 6000 Server",
-    "2e12": "GB10",
-    "3182": "B300",
-    "31c2": "GB300",
-}
-"""Names for GPUs that no driver can name (`hosts.md §2.3`)."""
+_SUBSYSTEM = re.compile(r"(?:0x)?([0-9a-fA-F]{4}):(?:0x)?([0-9a-fA-F]{4})")
+_GPU_CLASSES = ("0300", "0302")
+_HANDED_OVER = re.compile(r"vfio|^pci-stub$|^pciback$|^xen-pciback$")
+_LINK_IS_GONE = "63"  # lanes: a register that reads as ones only
 
 
 @dataclass(frozen=True, slots=True)
 class PciFunction:
-    """One PCI function of NVIDIA: address as sysfs writes it, device id, class (six hex digits), bound driver."""
+    """One PCI function of NVIDIA: address as sysfs writes it, device id, class (six hex digits), bound driver.
+
+    Device id and class are "" where they could not be read. `subsystem` is ``10de:18be``, `numa` the memory node,
+    `virtual_functions` how many are switched on; `vgpu_types` tells that its driver offers virtual GPUs. `gone` is
+    set when the function answers with ones only: it has fallen off the bus.
+    """
 
     address: str
     device: str
     pci_class: str
     virtual: bool
     driver: str | None
+    subsystem: str | None = None
+    numa: int | None = None
+    virtual_functions: int | None = None
+    vgpu_types: bool = False
+    gone: bool = False
+
+    @property
+    def product(self) -> Product | None:
+        """What the table of names knows of it."""
+        return product(self.device, self.subsystem)
 
     @property
     def is_gpu(self) -> bool:
         """A GPU that this host could use: display class, no virtual function, not passed through to a VM."""
-        return self.pci_class[:4] in ("0300", "0302") and not self.virtual and not self.passed_through
+        return self._is_gpu_device and not self.virtual and not self.passed_through
+
+    @property
+    def _is_gpu_device(self) -> bool:
+        if self.pci_class in ("", "ffffff"):  # unreadable: then the id decides, or that the driver held it as a GPU
+            return self.gone or self.product is not None
+        return self.pci_class[:4] in _GPU_CLASSES
 
     @property
     def is_nvswitch(self) -> bool:
-        """An NVSwitch (class 0680); PCIe bridges of NVIDIA have class 0604."""
-        return self.pci_class[:4] == "0680"
+        """An NVSwitch (class 0680) of this host; PCIe bridges of NVIDIA have class 0604."""
+        return self.pci_class[:4] == "0680" and not self.passed_through
 
     @property
     def passed_through(self) -> bool:
         """Given to a virtual machine: no fault, and never to be touched."""
-        return self.driver is not None and "vfio" in self.driver
+        return self.driver is not None and _HANDED_OVER.search(self.driver) is not None
+
+    @property
+    def kind(self) -> Kind | None:
+        """Why it counts as no GPU of this host although it is worth a word; None for a GPU, and for what is none."""
+        if not (self._is_gpu_device or self.pci_class[:4] in ("0680", "0380")):
+            return None
+        if self.virtual:
+            return "virtual-function"
+        if self.passed_through:
+            return "passed-through"
+        if self.is_nvswitch:
+            return "nvswitch"
+        return "display" if self.pci_class[:4] == "0380" else None
 
 
 def bus_address(text: str | None) -> str | None:
@@ -85,15 +108,41 @@ def parse_drivers(text: str | None) -> dict[str, str]:
 
 
 def parse_pci(text: str | None, drivers: Mapping[str, str]) -> tuple[PciFunction, ...] | None:
-    """The functions in ``address device class virtual`` lines; None when the bus was not looked at."""
+    """The functions in ``address device class virtual key=value…`` lines; None when the bus was not looked at.
+
+    `drivers` are the bound drivers that the lines do not name.
+    """
     if text is None:
         return None
-    found = []
+    return _parse_pci(text, tuple(sorted(drivers.items())))
+
+
+@lru_cache(maxsize=256)
+def _parse_pci(text: str, drivers: tuple[tuple[str, str], ...]) -> tuple[PciFunction, ...]:
+    bound, found = dict(drivers), {}
     for line in text.splitlines():
         match = _LINE.fullmatch(line.strip())
         address = bus_address(match[1]) if match else None
-        if match and address:
-            found.append(
-                PciFunction(address, match[2].lower(), match[3].lower(), match[4] == "1", drivers.get(address))
-            )
-    return tuple(sorted(found, key=lambda f: f.address))
+        if match and address and address not in found:
+            more = dict(pair.split("=", 1) for pair in match[5].split())
+            found[address] = _function(address, match, more, bound.get(address))
+    return tuple(sorted(found.values(), key=lambda f: (len(f.address), f.address)))
+
+
+def _function(address: str, match: re.Match[str], more: Mapping[str, str], driver: str | None) -> PciFunction:
+    device, pci_class = (text.removeprefix("0x").removeprefix("-").lower() for text in (match[2], match[3]))
+    subsystem = _SUBSYSTEM.fullmatch(more.get("sub", ""))
+    node = number(more.get("numa"))
+    ones = "0xffff" in (more.get("vendor"), match[2].lower())
+    return PciFunction(
+        address,
+        "" if ones else device,
+        pci_class,
+        match[4] == "1",
+        value(more.get("driver")) or driver,
+        subsystem=f"{subsystem[1]}:{subsystem[2]}".lower() if subsystem else None,
+        numa=node if node is not None and node >= 0 else None,
+        virtual_functions=number(more.get("vfs")),
+        vgpu_types=more.get("mdev") == "1",
+        gone=ones or more.get("width") == _LINK_IS_GONE,
+    )

@@ -1,8 +1,15 @@
 """What a host is, as data: the facts of `cli.md`. `None` means "not known", never "no"."""
 
-from gpuwizard.facts.model.driver import DkmsState, DriverFacts, ServiceState
+from gpuwizard.facts.model.driver import DkmsState, DriverFacts, KernelModule, ServiceState
 from gpuwizard.facts.model.gpu import Gpu, MigDevice, PciDevice, VgpuLicense
-from gpuwizard.facts.model.kubernetes import KubernetesFacts, KubernetesFlavour, Template
+from gpuwizard.facts.model.kubernetes import (
+    KubernetesFacts,
+    KubernetesFlavour,
+    KubernetesService,
+    Template,
+    TemplateProblem,
+    TemplateProblemKind,
+)
 from gpuwizard.facts.model.probe import HostFacts, HostFile, Probe, Unseen
 from gpuwizard.facts.model.runtime import ConfigWarning, Handler, RuntimeFacts
 from gpuwizard.facts.model.system import Family, HostState, KernelFacts, MountSpace, OsFacts, PrivilegeFacts, Reach
@@ -20,8 +27,10 @@ __all__ = [
     "HostFile",
     "HostState",
     "KernelFacts",
+    "KernelModule",
     "KubernetesFacts",
     "KubernetesFlavour",
+    "KubernetesService",
     "MigDevice",
     "MountSpace",
     "OperatorFacts",
@@ -33,6 +42,8 @@ __all__ = [
     "RuntimeFacts",
     "ServiceState",
     "Template",
+    "TemplateProblem",
+    "TemplateProblemKind",
     "ToolkitFacts",
     "Unseen",
     "VgpuLicense",

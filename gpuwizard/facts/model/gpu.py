@@ -28,11 +28,20 @@ class VgpuLicense:
 class Gpu:
     """One physical GPU, joined from PCI and nvidia-smi by bus id (`hosts.md §2`, `§4`).
 
-    `pci` is the sysfs address (``0000:83:00.0``), `pci_id` vendor:device (``10de:2335``). `memory_bytes` is None
-    where the GPU shares the host's memory (GB10, Jetson): then `unified_memory` is true. `seen_by` says which of
-    ``pci`` and ``nvidia-smi`` know it. `mig` and `mig_pending` are the modes ``Enabled`` or ``Disabled``;
-    `mig_devices` the profiles of its MIG devices (``1g.10gb``) and `mig_instances` those devices in full.
-    `fault` is what nvidia-smi writes in place of a value when the GPU does not work (``GPU requires reset``).
+    `pci` is the sysfs address (``0000:83:00.0``), `pci_id` vendor:device (``10de:2335``) and `subsystem_id` the
+    board's. `memory_bytes` is None where the GPU shares the host's memory (GB10, Jetson): then `unified_memory` is
+    true. `seen_by` says which of ``pci`` and ``nvidia-smi`` know it. `mig` and `mig_pending` are the modes ``Enabled``
+    or ``Disabled``; `mig_devices` the profiles of its MIG devices (``1g.10gb``) and `mig_instances` those devices in
+    full (None: they were not listed). `generation` is ``kepler`` … ``blackwell``; `numa_node` is the memory node that
+    the GPU is nearest to.
+
+    `fault` is what nvidia-smi writes in place of a value when the GPU does not work (``GPU requires reset``), or how
+    the bus shows that it has fallen off; `fault_fields` are the columns that say so, and `denied` those that
+    nvidia-smi may not read. `inforom_corrupted` is true when nvidia-smi warns of it. `ecc` is the mode, and
+    `ecc_uncorrected` counts uncorrectable memory errors since the driver was loaded. `remap_pending`, `remap_failed`
+    and `retired_pending` are the memory repairs that wait for a reset or could not be done. `recovery_action` is what
+    the driver asks for (``None``, ``Reset``, …), word for word. `throttle` names what lowers the clocks just now
+    (``hw-thermal``), `temperature_c` is in °C. `virtual_functions` is how many of them are switched on.
     """
 
     pci: str | None = None
@@ -48,7 +57,7 @@ class Gpu:
     seen_by: tuple[str, ...] = ()
     mig_devices: tuple[str, ...] = ()
     mig_pending: str | None = None
-    mig_instances: tuple[MigDevice, ...] = ()
+    mig_instances: tuple[MigDevice, ...] | None = None
     fault: str | None = None
     excluded: bool | None = None
     persistence: bool | None = None
@@ -65,6 +74,14 @@ class Gpu:
     vgpu_license: VgpuLicense | None = None
     temperature_c: int | None = None
     throttle: tuple[str, ...] = ()
+    generation: str | None = None
+    subsystem_id: str | None = None
+    numa_node: int | None = None
+    ecc: str | None = None
+    fault_fields: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    inforom_corrupted: bool | None = None
+    virtual_functions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

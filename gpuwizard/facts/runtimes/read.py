@@ -1,10 +1,13 @@
 """Every container runtime of one probe."""
 
-from gpuwizard.facts.frames import Section
+import re
+
+from gpuwizard.facts.files import file_times
+from gpuwizard.facts.frames import Frames, Section
 from gpuwizard.facts.look import Look
 from gpuwizard.facts.model import KubernetesFacts, RuntimeFacts
 from gpuwizard.facts.runtimes.runtimes import ContainerdLook, RuntimeInputs, runtime_facts
-from gpuwizard.facts.text import number
+from gpuwizard.facts.text import number, value
 
 __all__ = ["read_runtimes"]
 
@@ -23,6 +26,16 @@ def read_runtimes(look: Look, kubernetes: KubernetesFacts, endpoint: str | None)
             endpoint=endpoint,
             docker_version=frames.good("docker-version"),
             crio_version=frames.good("crio-version"),
+            packages=look.packages,
+            programs=_pairs(frames, "programs"),
+            path_programs={name: path for name, path in _pairs(frames, "path-programs").items() if path},
+            times=file_times(frames),
+            uptime=_uptime(frames),
+            docker_package=value(frames.good("docker-package")),
+            crio_package=value(frames.good("crio-package")),
+            crio_unread=frames.lines("crio-unread"),
+            cgroup2={"unified": True, "hybrid": False, "legacy": False}.get(frames.text("cgroup") or ""),
+            root=look.root,
         )
     )
 
@@ -30,15 +43,34 @@ def read_runtimes(look: Look, kubernetes: KubernetesFacts, endpoint: str | None)
 def _containerd(look: Look, section: Section) -> ContainerdLook | None:
     frames, key = look.frames, section.key
     fields = dict(line.partition("=")[::2] for line in section.lines)
-    if not fields.get("config"):
+    config = value(fields.get("config"))
+    if config is None:
         return None
     return ContainerdLook(
         pid=number(key) or None,
-        config=fields["config"],
-        socket=fields.get("socket") or None,
-        binary=fields.get("binary") or None,
+        config=config,
+        socket=value(fields.get("socket")),
+        binary=value(fields.get("binary")),
         version_text=frames.good("containerd-version", key),
         dump=frames.good("containerd-dump", key),
         dump_error=frames.text("containerd-error", key),
         plugins=frames.good("containerd-plugins", key),
+        exe=value(fields.get("exe")),
+        running_text=frames.good("containerd-running", key),
+        package=value(fields.get("package")),
     )
+
+
+def _pairs(frames: Frames, name: str) -> dict[str, str]:
+    """``NAME=PATH`` lines; the path is empty where there is none."""
+    section = frames.get(name)
+    if section is None or section.cut:
+        return {}
+    pairs = (line.partition("=") for line in section.lines)
+    return {name: path for name, equals, path in pairs if equals and name}
+
+
+def _uptime(frames: Frames) -> float | None:
+    """The first number of /proc/uptime, in seconds."""
+    found = re.match(r"\d{1,12}(?:\.\d{1,6})?(?=\s|$)", frames.text("uptime") or "")
+    return float(found[0]) if found else None

@@ -21,6 +21,18 @@ _UNITS = {
     "clocks.current.memory": "MHz",
 }  # fmt: skip
 _NONE = "[N/A]"
+_NAMES = {
+    "clocks_throttle_reasons.active": "clocks_event_reasons.active", "clocks.sm": "clocks.current.sm",
+    "clocks.mem": "clocks.current.memory", "gpu_uuid": "uuid", "gpu_name": "name", "gpu_bus_id": "pci.bus_id",
+}  # fmt: skip
+"""Field → the name that the header shows for it (seen with driver 580)."""
+_SINCE = {
+    "compute_cap": 535, "memory.reserved": 535, "addressing_mode": 535, "fabric.state": 535, "fabric.status": 535,
+    "power.draw.instant": 535, "clocks_event_reasons.active": 535, "gsp.mode.current": 535, "c2c.mode": 550,
+    "reset_status.reset_required": 535, "reset_status.drain_and_reset_recommended": 535,
+    "remapped_rows.pending": 580, "remapped_rows.failure": 580, "gpu_recovery_action": 580,
+}  # fmt: skip
+"""Field → the first driver branch that is known to have it (`hosts.md §4.4`, Debian's nvidia-smi of 470 to 550)."""
 
 
 async def nvidia_smi(host: "SimulatedHost", question: Question) -> Answer:
@@ -42,6 +54,8 @@ async def nvidia_smi(host: "SimulatedHost", question: Question) -> Answer:
     formats = options.get("--format", "").split(",")
     if "--query-gpu" in options:
         return _query(host, options["--query-gpu"].split(","), formats, driver)
+    if "--query-remapped-rows" in options:
+        return _query(host, options["--query-remapped-rows"].split(","), formats, None)
     if "--query-compute-apps" in options:
         header = ", ".join(options["--query-compute-apps"].split(","))
         return Answer("" if "noheader" in formats else f"{header}\n")
@@ -76,15 +90,17 @@ def _problem(driver: Driver) -> Answer | None:
     return None
 
 
-def _query(host: "SimulatedHost", fields: list[str], formats: list[str], driver: Driver) -> Answer:
+def _query(host: "SimulatedHost", fields: list[str], formats: list[str], driver: Driver | None) -> Answer:
+    """Rows for all GPUs. With a `driver` the fields that its branch does not have are refused."""
     if not host.gpus:
         return Answer("No devices were found\n", status=6)
     rows = []
     if "noheader" not in formats:
-        rows.append(", ".join(f"{f} [{_UNITS[f]}]" if f in _UNITS and "nounits" not in formats else f for f in fields))
+        rows.append(", ".join(f"{_NAMES.get(f, f)} [{_UNITS[f]}]" if f in _UNITS else _NAMES.get(f, f) for f in fields))
+    branch = 1000 if driver is None else int((driver.loaded or "0").partition(".")[0])
     for gpu in host.gpus:
-        values = _values(gpu, host, driver)
-        unknown = next((f for f in fields if f not in values), None)
+        values = _values(gpu, host)
+        unknown = next((f for f in fields if f not in values or branch < _SINCE.get(f, 0)), None)
         if unknown is not None:
             return Answer(f'Field "{unknown}" is not a valid field to query.\n\n', status=2)
         cells = [values[f] for f in fields]
@@ -96,8 +112,9 @@ def _query(host: "SimulatedHost", fields: list[str], formats: list[str], driver:
     return Answer("\n".join(rows) + "\n")
 
 
-def _values(gpu: SimulatedGpu, host: "SimulatedHost", driver: Driver) -> dict[str, str]:
+def _values(gpu: SimulatedGpu, host: "SimulatedHost") -> dict[str, str]:
     model = gpu.model
+    version = host.spec.driver.loaded if host.spec.driver is not None else None
     load = _load(gpu, host.clock.monotonic())
     total, used = model.memory_mib, 0
     if total is not None:
@@ -114,7 +131,7 @@ def _values(gpu: SimulatedGpu, host: "SimulatedHost", driver: Driver) -> dict[st
         "index": str(gpu.index), "uuid": gpu.uuid, "name": model.name, "count": str(len(host.gpus)),
         "pci.bus_id": gpu.bus_id, "pci.device_id": f"0x{model.device:04X}10DE",
         "pci.sub_device_id": f"0x{model.subsystem:04X}10DE", "serial": gpu.serial if model.serial else _NONE,
-        "driver_version": driver.loaded or "", "vbios_version": "96.00.A5.00.03", "compute_cap": model.compute,
+        "driver_version": version or "", "vbios_version": "96.00.A5.00.03", "compute_cap": model.compute,
         "memory.total": number(total), "memory.used": number(used if total is not None else None),
         "memory.free": number(None if total is None else total - model.reserved_mib - used),
         "memory.reserved": number(None if total is None else model.reserved_mib),
@@ -135,7 +152,9 @@ def _values(gpu: SimulatedGpu, host: "SimulatedHost", driver: Driver) -> dict[st
         "fabric.status": "N/A", "fan.speed": "32" if model.fan else _NONE, "pcie.link.gen.max": "5",
         "pcie.link.gen.current": "5", "pcie.link.width.current": "16", "pcie.link.width.max": "16",
         "gsp.mode.current": "Enabled", "c2c.mode": "Disabled", "gpu_recovery_action": "None",
+        "reset_status.reset_required": "No", "reset_status.drain_and_reset_recommended": "No",
     }  # fmt: skip
+    values |= {name: values[known] for name, known in _NAMES.items() if known in values}
     values["clocks.sm"] = values["clocks.current.sm"] = str(sm)
     values["clocks.mem"] = values["clocks.current.memory"] = number(model.max_memory_clock)
     values["clocks_event_reasons.active"] = values["clocks_throttle_reasons.active"]
@@ -161,7 +180,7 @@ async def nvidia_ctk(host: "SimulatedHost", question: Question) -> Answer:
 
 
 async def modinfo(host: "SimulatedHost", question: Question) -> Answer:
-    """``[-k KERNEL] -F version|license|filename nvidia`` from the modules in the tree."""
+    """``[-k KERNEL] [-F version|license|filename] nvidia`` or the module's path, from the modules in the tree."""
     words = list(question.arguments)
     kernel, wanted = host.spec.kernel, ""
     while words and words[0].startswith("-"):
@@ -174,12 +193,15 @@ async def modinfo(host: "SimulatedHost", question: Question) -> Answer:
     name = words[0] if words else ""
     driver = host.spec.driver
     path = f"/usr/lib/modules/{kernel}/updates/dkms/{name}.ko.zst"
+    if "/" in name:
+        own = host.tree.own_path(name)
+        path = f"/usr{own}" if own.startswith("/lib/") else own
     if driver is None or not host.tree.exists(path):
         return Answer(err=f"modinfo: ERROR: Module {name} not found.\n", status=1)
     fields = {
+        "filename": path,
         "version": driver.on_disk or "",
         "license": "Dual MIT/GPL" if driver.flavour == "open" else "NVIDIA",
-        "filename": path,
     }
     if wanted:
         return Answer(f"{fields[wanted]}\n" if wanted in fields else "")

@@ -106,7 +106,7 @@ async def dpkg_query(host: "SimulatedHost", question: Question) -> Answer:
                 "Architecture": "amd64",
                 "Status": "install ok installed",
             }
-            values |= {"db:Status-Abbrev": "ii ", "db:Status-Status": "installed"}
+            values |= {"db:Status-Abbrev": "ii ", "db:Status-Status": "installed", "db:Status-Want": "install"}
             shown.append(_formatted(form, values))
     return Answer("".join(shown), "".join(missing), 1 if missing else 0)
 
@@ -130,8 +130,9 @@ async def rpm(host: "SimulatedHost", question: Question) -> Answer:
     out, bad = "", 0
     for name in names:
         if name in packages:
-            version = packages[name].partition("-")[0]
-            out += form.replace("%{NAME}", name).replace("%{VERSION}", version).replace("\\n", "\n")
+            version, _, release = packages[name].partition("-")
+            form_of_it = form.replace("%{NAME}", name).replace("%{VERSION}", version).replace("%{RELEASE}", release)
+            out += form_of_it.replace("\\n", "\n")
         else:
             out, bad = f"{out}package {name} is not installed\n", bad + 1
     return Answer(out, status=bad)

@@ -11,13 +11,13 @@ import asyncssh
 from gpuwizard.errors import GpuwizardError, UsageError
 from gpuwizard.events import Asker
 from gpuwizard.remote import hostkeys
-from gpuwizard.remote.hostkeys import KnownHosts
+from gpuwizard.remote.hostkeys import HostKeys, KnownHosts
 from gpuwizard.remote.options import ConnectOptions
 from gpuwizard.remote.patience import Patience
 from gpuwizard.remote.ssh.hops import Hold, Opened
 from gpuwizard.remote.ssh.login import Login
 from gpuwizard.remote.ssh.problems import login_problem, timed_out, was_dropped
-from gpuwizard.remote.ssh.settings import HostSettings, fixed_options, settings_for
+from gpuwizard.remote.ssh.settings import HostSettings, fixed_options, look_up
 from gpuwizard.remote.ssh.state import state_of
 from gpuwizard.remote.target import HostTarget, parse_targets
 
@@ -53,7 +53,7 @@ async def open_link(target: HostTarget, options: ConnectOptions, ask: Asker) -> 
 
     Raises UnreachableError, LoginError, UsageError (configuration, key file) or RefusedError (isolated run).
     """
-    settings = await asyncio.to_thread(settings_for, target.name, target.user, target.port, options)
+    settings = await look_up(target.name, target.user, target.port, options)
     return await _open(settings, options, ask, ())
 
 
@@ -91,7 +91,7 @@ async def _jump(chain: Sequence[HostTarget], options: ConnectOptions, ask: Asker
     hop = chain[-1]
     before = ",".join(h.spec for h in chain[:-1])
     plain = dataclasses.replace(options, user=None, password=None, jump=before or None)
-    settings = await asyncio.to_thread(settings_for, hop.name, hop.user, hop.port, plain, as_hop=True)
+    settings = await look_up(hop.name, hop.user, hop.port, plain, as_hop=True)
     if f"{settings.host}:{settings.port}" in behind:
         raise UsageError(
             "jump hosts lead to each other in a circle", where=hop.name, remedy="check ProxyJump and --jump"
@@ -151,25 +151,25 @@ async def _log_in(
 async def _connect(
     settings: HostSettings, login: Login, known: KnownHosts, through: Hold | None
 ) -> asyncssh.SSHClientConnection:
-    name, port = settings.key_name, settings.key_port
+    keys = known.keys(settings.key_name, settings.key_port)
     arguments = dict(settings.arguments)
     if not arguments.pop("own_host_key_algorithms", False):
-        arguments["server_host_key_algs"] = _algorithms(known, name, port)
+        arguments["server_host_key_algs"] = _algorithms(keys)
     return await asyncssh.connect(
-        settings.name if settings.endpoint is None else settings.host,
+        settings.name if arguments["config"] else settings.host,  # a file that is read again looks for the name
         settings.port,
-        options=fixed_options(),
+        options=settings.read or fixed_options(),
         username=settings.user,
         tunnel=through.connection if through else None,
-        known_hosts=lambda host, address, port_or_none: known.keys(name, port),
+        known_hosts=lambda host, address, port_or_none: keys,
         client_factory=lambda: login,
         **arguments,
     )
 
 
-def _algorithms(known: KnownHosts, name: str, port: int) -> list[str]:
+def _algorithms(keys: HostKeys) -> list[str]:
     """Host key algorithms: those of the keys that are known first, so that the host shows one of these."""
-    trusted, authorities, _ = known.keys(name, port)
+    trusted, authorities, _ = keys
     certified = [f"{algorithm}-cert-v01@openssh.com" for algorithm in _HOST_KEY_ALGORITHMS] if authorities else []
     first = [a.decode() for key in trusted for a in key.sig_algorithms if a.decode() in _HOST_KEY_ALGORITHMS]
     return list(dict.fromkeys([*certified, *first, *_HOST_KEY_ALGORITHMS]))

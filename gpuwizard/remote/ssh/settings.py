@@ -1,5 +1,7 @@
 """What the SSH configuration and the options together say about one host."""
 
+import asyncio
+import contextlib
 import functools
 import os
 from dataclasses import dataclass, field
@@ -10,8 +12,9 @@ import asyncssh
 
 from gpuwizard.errors import RefusedError, UsageError
 from gpuwizard.remote.options import ConnectOptions, Endpoint
+from gpuwizard.remote.ssh.blocks import is_plain, lines_for, readable_path, without_address
 
-__all__ = ["HostSettings", "configuration", "fixed_options", "settings_for"]
+__all__ = ["HostSettings", "configuration", "fixed_options", "look_up", "settings_for"]
 
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
 _KEX = "^curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256"
@@ -26,7 +29,7 @@ class HostSettings:
     """How one host is reached. `name` is what was written, `host` and `port` where the connection goes.
 
     `key_name` and `key_port` are how its host key is known. `jump` is ProxyJump's text. `key_files` that need not
-    exist have `optional_keys`. `arguments` go to asyncssh as they are.
+    exist have `optional_keys`. `read` is what asyncssh read in the SSH configuration, `arguments` go to it beside that.
     """
 
     name: str
@@ -44,6 +47,7 @@ class HostSettings:
     identities_only: bool
     agent: str | None
     endpoint: Endpoint | None = None
+    read: asyncssh.SSHClientConnectionOptions | None = field(default=None, repr=False)
     arguments: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -84,6 +88,16 @@ def configuration(options: ConnectOptions) -> Path | None:
     return default if os.access(default, os.R_OK) else None
 
 
+async def look_up(
+    name: str, user: str | None, port: int | None, options: ConnectOptions, *, as_hop: bool = False
+) -> HostSettings:
+    """`settings_for`, in a thread where reading the configuration may take its time. Raises what it raises."""
+    path = None if name in options.endpoints or options.isolated else configuration(options)
+    if path is None or is_plain(path):
+        return settings_for(name, user, port, options, as_hop=as_hop)
+    return await asyncio.to_thread(settings_for, name, user, port, options, as_hop=as_hop)
+
+
 def settings_for(
     name: str, user: str | None, port: int | None, options: ConnectOptions, *, as_hop: bool = False
 ) -> HostSettings:
@@ -102,7 +116,7 @@ def settings_for(
         )
     path = configuration(options)
     user = user or options.user
-    config = _read(path, name, user, port)
+    config, host = _read(path, name, user, port, options)
     found = config.config
     known = tuple(Path(p).expanduser() for p in _texts(found.get("UserKnownHostsFile")))
     system = tuple(Path(p).expanduser() for p in _texts(found.get("GlobalKnownHostsFile")))
@@ -113,10 +127,10 @@ def settings_for(
         files = (options.identity.expanduser(), *(files if as_hop else ()))
     return HostSettings(
         name=name,
-        host=config.host,
+        host=host,
         port=config.port,
         user=config.username,
-        key_name=config.host_key_alias or config.host,
+        key_name=config.host_key_alias or host,
         key_port=22 if config.host_key_alias else config.port,
         jump=options.jump or _text(found.get("ProxyJump")),
         user_known_hosts=_known_hosts(options, known),
@@ -126,8 +140,10 @@ def settings_for(
         optional_keys=not only_identity,
         identities_only=only_identity or bool(found.get("IdentitiesOnly")),
         agent=_agent(options, found),
+        read=config,
         arguments={
-            "config": [str(path)] if path else None,
+            # read once is enough, unless what it says depends on the name that DNS makes of the host's
+            "config": [str(path)] if path and (found.has_match_final() or config.canonicalize_hostname) else None,
             "kex_algs": () if found.get("KexAlgorithms") else _KEX,
             "encryption_algs": () if found.get("Ciphers") else _CIPHERS,
             "own_host_key_algorithms": bool(found.get("HostKeyAlgorithms")),
@@ -161,21 +177,32 @@ def _endpoint_settings(name: str, endpoint: Endpoint) -> HostSettings:
     )
 
 
-def _read(path: Path | None, name: str, user: str | None, port: int | None) -> asyncssh.SSHClientConnectionOptions:
+def _read(
+    path: Path | None, name: str, user: str | None, port: int | None, options: ConnectOptions
+) -> tuple[asyncssh.SSHClientConnectionOptions, str]:
+    """What the configuration says, and the address of the host. Read once for all hosts of which it says the same."""
+    read = functools.partial(asyncssh.SSHClientConnectionOptions, fixed_options(), port=port or (), username=user or ())
+    lines = lines_for(path, name) if path else ""
+    if lines is not None:
+        host, common = without_address(lines, name) or (None, lines)
+        key = (common, user, port)
+        if host is not None and key in options.shared.read:
+            return options.shared.read[key], host
+        with contextlib.suppress(ValueError, OSError), readable_path(common) as short:
+            if short is not None:  # what goes wrong is said of the whole file below, by its name
+                config = read(host=name, config=[short] if common else None)
+                if host is not None:
+                    options.shared.read[key] = config
+                return config, host or config.host
     try:
-        return asyncssh.SSHClientConnectionOptions(
-            fixed_options(),
-            config=[str(path)] if path else None,
-            host=name,
-            port=port or (),
-            username=user or (),
-        )
+        config = read(host=name, config=[str(path)] if path else None)
     except (asyncssh.ConfigParseError, ValueError, OSError) as error:
         raise UsageError(
             f"the SSH configuration cannot be used: {error}",
             where=str(path) if path else name,
             remedy="correct that line, or name another file with --ssh-config (/dev/null: none)",
         ) from error
+    return config, config.host
 
 
 def _known_hosts(options: ConnectOptions, configured: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab.harness.recipe import IMAGE, RECIPES, Recipe, prepared_hash, tree_hash
 from tests.lab.harness.shell import LabError, call, filesystem_of
 
-__all__ = ["Base", "build_bases", "lab_directory", "mirror"]
+__all__ = ["Base", "build_bases", "lab_directory", "mirror", "proxy_environment"]
 
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+\S*)")
 
@@ -115,7 +115,7 @@ def _build(directory: Path, recipe: Recipe) -> tuple[str, float]:
     return recipe.suite, time.monotonic() - started
 
 
-def _proxy_environment() -> dict[str, str]:
+def proxy_environment() -> dict[str, str]:
     """The environment for programs that fetch packages: apt's own proxy, when it has one."""
     environment = dict(os.environ, LC_ALL="C", DEBIAN_FRONTEND="noninteractive")
     line = call("apt-config", "dump", "--format", "%v%n", "Acquire::http::Proxy").strip()
@@ -135,7 +135,7 @@ def _debootstrap(directory: Path, recipe: Recipe, tree: Path) -> None:
     argv += [recipe.suite, str(fresh), *([where] if where else [])]
     with log.open("w") as out:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=_proxy_environment(), check=False
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=proxy_environment(), check=False
         )
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -160,7 +160,7 @@ def _sid_on_trixie(directory: Path, recipe: Recipe, tree: Path) -> None:
     # a mirror may be a frozen one
     apt = "apt-get -q -o Acquire::Check-Valid-Until=false"
     script = f"cd /tmp; {apt} update; {apt} download containerd runc; for d in *.deb; do dpkg -x $d /; rm $d; done"
-    call("chroot", fresh, "/bin/sh", "-ec", script, env=_proxy_environment(), timeout=300)
+    call("chroot", fresh, "/bin/sh", "-ec", script, env=proxy_environment(), timeout=300)
     fresh.rename(tree)
 
 

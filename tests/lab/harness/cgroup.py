@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.lab.harness.shell import LabError, call, mounts
 
-__all__ = ["all_gone", "end", "join_command", "make"]
+__all__ = ["all_gone", "cpu_seconds", "end", "join_command", "make"]
 
 _OWN_MOUNT = Path("/run/gpuwizard-lab/cgroup")
 
@@ -46,6 +46,12 @@ def make(group: str) -> None:
 def join_command(group: str) -> str:
     """Shell text that moves the shell into the group."""
     return "".join(f"echo $$ >{top}/gpuwizard-lab/{group}/cgroup.procs && " for top in _tops())
+
+
+def cpu_seconds(group: str) -> float:
+    """CPU seconds that the processes of the group have used so far."""
+    first = (_unified() / "gpuwizard-lab" / group / "cpu.stat").read_text().split("\n", 1)[0]
+    return int(first.removeprefix("usage_usec ")) / 1e6
 
 
 def end(group: str, timeout: float = 30.0) -> None:

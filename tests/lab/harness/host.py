@@ -90,6 +90,10 @@ class LabHost:
         words = (self.folder / "host_key.pub").read_text().split()
         return f"{words[0]} {words[1]}"
 
+    def cpu_seconds(self) -> float:
+        """CPU seconds that the host has used so far, all its processes together."""
+        return cgroup.cpu_seconds(self._group)
+
     # ── booting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def boot(self) -> None:

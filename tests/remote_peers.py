@@ -82,6 +82,7 @@ class Rules:
     shell: Sequence[str] = ("/bin/sh", "-c")
     environment: dict[str, str] = field(default_factory=dict)
     slow: float = 0.0
+    ciphers: Sequence[str] = ()
 
 
 class _Server(asyncssh.SSHServer):
@@ -220,6 +221,7 @@ async def ssh_server(rules: Rules, *, port: int = 0, host_key: asyncssh.SSHKey |
         process_factory=serve,
         encoding=None,
         gss_host=None,
+        encryption_algs=list(rules.ciphers) or (),
     )
     peer.port = acceptor.get_port()
     try:
@@ -230,9 +232,11 @@ async def ssh_server(rules: Rules, *, port: int = 0, host_key: asyncssh.SSHKey |
             connection.abort()
         for connection in peer.connections:
             await connection.wait_closed()
-        for task in list(running):
+        # each ends by itself, because its connection is gone: one that is cancelled at its end would leave its shell
+        late = (await asyncio.wait(running, timeout=5))[1] if running else set()
+        for task in late:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*late, return_exceptions=True)
         await acceptor.wait_closed()
 
 

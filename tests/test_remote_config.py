@@ -1,6 +1,7 @@
 """The SSH configuration, jump hosts and proxies, against real servers on loopback."""
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
@@ -48,6 +49,25 @@ async def refusal(name: str, options: ConnectOptions, operator: Operator | None 
         await connect(parse_targets([name])[0], options, operator or Operator())
     assert caught.value.remedy
     return caught.value
+
+
+@pytest.mark.parametrize(("cipher", "padded"), [("aes128-gcm@openssh.com", False), ("aes256-cbc", True)])
+async def test_empty_packets_are_sent_where_a_cipher_needs_them(
+    cipher: str, padded: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen from the server: only a cipher in CBC mode is protected by packets that are ignored."""
+    config(f"Host *\n  Ciphers {cipher}\n")
+    async with ssh_server(Rules(keys=[with_key(tmp_path)], ciphers=[cipher])) as peer:
+        known(Path("~/.ssh/known_hosts").expanduser(), peer)
+        asyncssh.set_debug_level(3)
+        try:
+            with caplog.at_level(logging.DEBUG, "asyncssh"):
+                await hello(f"alice@127.0.0.1:{peer.port}", ConnectOptions(identity=tmp_path / "key"))
+        finally:
+            asyncssh.set_debug_level(1)
+    received = [record.getMessage() for record in caplog.records if "Received MSG_" in record.getMessage()]
+    assert any("MSG_CHANNEL_DATA" in message for message in received)
+    assert any("MSG_IGNORE" in message for message in received) is padded
 
 
 async def test_a_host_alias_names_address_port_user_key_and_known_hosts(tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ _NEXT = re.compile(rb"\n@@ ([a-z0-9][a-z0-9-]*)(?::(\S[^\n]*?))? (\d{1,3}) (\d{1
 """The header where it is expected: right behind a section, with the newline that ends it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Section:
-    """One section. `status` is the exit status of the command behind it; `cut` is true when bytes are missing."""
+    """One section. `status` is the exit status of the command behind it; `cut` is true when bytes are missing.
+
+    Not frozen: there are a hundred of them a host, and a frozen one takes three times as long to make.
+    """
 
     name: str
     key: str
@@ -28,7 +31,7 @@ class Section:
         text = self._decoded
         if text is None:
             text = self.data.decode("utf-8", "replace")
-            object.__setattr__(self, "_decoded", text)
+            self._decoded = text
         return text
 
     @property

@@ -4,16 +4,17 @@ from gpuwizard.facts.model import Probe
 from gpuwizard.findings.catalogue import RULES
 from gpuwizard.findings.model import Finding, Severity
 from gpuwizard.findings.ready import HEALTHY
-from gpuwizard.findings.rule import Rule, evaluate
+from gpuwizard.findings.rule import Rule, evaluate, finding_of
 
 __all__ = ["RULES", "Finding", "Rule", "Severity", "explain", "find"]
 
+_CHECKS = tuple((rule.check, rule) for rule in RULES if rule is not HEALTHY)
 _ORDER: tuple[Severity, ...] = ("error", "warning", "info", "ok")
 
 
 def find(probe: Probe) -> tuple[Finding, ...]:
     """The findings on one host, errors first, then by id. ``GW-OK-001`` comes only without an error."""
-    found = [finding for rule in RULES if rule is not HEALTHY and (finding := evaluate(rule, probe))]
+    found = [finding_of(rule, verdict) for check, rule in _CHECKS if (verdict := check(probe)) is not None]
     if not any(finding.severity == "error" for finding in found) and (healthy := evaluate(HEALTHY, probe)):
         found.append(healthy)
     return tuple(sorted(found, key=lambda finding: (_ORDER.index(finding.severity), finding.id)))

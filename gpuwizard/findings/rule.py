@@ -11,6 +11,7 @@ __all__ = [
     "Rule",
     "Verdict",
     "evaluate",
+    "finding_of",
     "installed_gpus",
     "looked_at",
     "shown_gpu",
@@ -59,8 +60,11 @@ class Rule:
 def evaluate(rule: Rule, probe: Probe) -> Finding | None:
     """The rule's finding on this host, if it applies."""
     verdict = rule.check(probe)
-    if verdict is None:
-        return None
+    return None if verdict is None else finding_of(rule, verdict)
+
+
+def finding_of(rule: Rule, verdict: Verdict) -> Finding:
+    """What the rule and its verdict on one host say together."""
     return Finding(
         id=rule.id,
         severity=verdict.severity or rule.severity,

@@ -8,7 +8,8 @@ import asyncssh
 from gpuwizard.clean import clean_line
 from gpuwizard.errors import UnreachableError
 from gpuwizard.remote.exchange import Exchange
-from gpuwizard.remote.ssh.login import Login, unlogged
+from gpuwizard.remote.ssh.lean import lean_channel
+from gpuwizard.remote.ssh.login import Login
 
 __all__ = ["ChannelWire", "open_channel"]
 
@@ -58,7 +59,7 @@ class ChannelWire(asyncssh.SSHClientSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         """The channel is open."""
-        unlogged(chan)
+        lean_channel(chan)
         self._channel = chan
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:

@@ -12,24 +12,15 @@ from gpuwizard.events import Asker, SecretPrompt
 from gpuwizard.remote.options import ConnectOptions
 from gpuwizard.remote.patience import Patience
 from gpuwizard.remote.ssh.identities import KeyRing
+from gpuwizard.remote.ssh.lean import lean_connection
 from gpuwizard.remote.ssh.settings import HostSettings
 from gpuwizard.secret import Secret
 
-__all__ = ["Login", "unlogged"]
+__all__ = ["Login"]
 
 _NO_PASSWORD = re.compile(
     r"code|otp|one.?time|token|verif|\bpin\b|passcode|duo|yubi|option|new |retype|again|expired|change", re.IGNORECASE
 )
-
-
-def unlogged(sender: object) -> None:
-    """Keep a connection or channel from wording a log line for each packet: asyncssh does it before it asks whether
-    anybody wants them (from its debug level 3 on, which we never set), and it is a tenth of what a probe costs."""
-    vars(sender).update(log_sent_packet=_nothing, log_received_packet=_nothing)
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 class Login(asyncssh.SSHClient):
@@ -76,7 +67,7 @@ class Login(asyncssh.SSHClient):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         """The TCP connection stands."""
-        unlogged(conn)
+        lean_connection(conn)
         self.connected = True
         self._connection = conn
 

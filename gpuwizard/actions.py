@@ -44,10 +44,16 @@ class EffectiveChange:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """How a change is made live: the unit that owns the runtime (``containerd.service``, ``k3s-agent.service``)."""
+    """How a change is made live: the unit that owns the runtime (``containerd.service``, ``k3s-agent.service``).
+
+    ``restart``: systemd restarts it. ``snap-restart``: ``snap restart`` of `snap`, the service as snapd names it
+    (``k8s.containerd``). ``watched``: nobody is asked, because the unit watches its files and restarts its runtime by
+    itself (k0s, `runtimes.md §6`).
+    """
 
     unit: str
-    verb: Literal["restart"] = "restart"
+    verb: Literal["restart", "snap-restart", "watched"] = "restart"
+    snap: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gpuwizard.answers.model import Answers
 from gpuwizard.facts.model import Probe
-from gpuwizard.flavours import strategies
+from gpuwizard.flavours import STRATEGIES, strategies
 
 __all__ = ["ChoiceField", "Option", "choices", "host_strategy"]
 
@@ -112,7 +112,7 @@ def host_strategy(name: str, probe: Probe, answers: Answers) -> ChoiceField:
 
 
 def _later() -> tuple[Option, ...]:
-    return tuple(Option(v, _STRATEGY_LABELS[v], False, _LATER) for v in ("k3s-template", "gpu-operator"))
+    return tuple(Option(v, _STRATEGY_LABELS[v], False, _LATER) for v in ("gpu-operator",))
 
 
 def _strategy(probes: Mapping[str, Probe], answers: Answers) -> ChoiceField:
@@ -129,7 +129,7 @@ def _strategy(probes: Mapping[str, Probe], answers: Answers) -> ChoiceField:
             if offer.recommended:
                 best.setdefault(offer.value, []).append(name)
     options = [Option("auto", _STRATEGY_LABELS["auto"])]
-    for value in ("k3s-native", "drop-in", "in-place", "none"):
+    for value in (*STRATEGIES, "none"):
         hosts = fits.get(value, [])
         reason = f"fits {', '.join(hosts)}" if hosts else refused.get(value, "fits none of the hosts")
         options.append(Option(value, _STRATEGY_LABELS[value], bool(hosts) or value == "none", reason))
@@ -162,6 +162,9 @@ def _default_runtime(probes: Mapping[str, Probe], answers: Answers) -> ChoiceFie
                 "nvidia for every pod",
                 True,
                 "every new pod of the node starts through nvidia-container-runtime: if it vanishes, no pod starts",
+            ),
+            Option(
+                "former", "what it was before gpuwizard", True, "where gpuwizard made nvidia the default, undo that"
             ),
         ),
         "leave",

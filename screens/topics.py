@@ -113,6 +113,7 @@ def _host_fields(name: str, probe: Probe, answers: Answers) -> tuple[ChoiceField
             Option(SAME, "as for all hosts", True, f"{answers.runtime.default_runtime}"),
             Option("leave", "leave it as it is"),
             Option("nvidia", "nvidia for every pod"),
+            Option("former", "what it was before gpuwizard"),
         ),
         SAME,
         "one rule for all nodes is easier to live with",

@@ -19,8 +19,8 @@ __all__ = [
     "Validation",
 ]
 
-Strategy = Literal["auto", "k3s-native", "drop-in", "in-place", "none"]
-DefaultRuntime = Literal["leave", "nvidia"]
+Strategy = Literal["auto", "k3s-native", "k3s-template", "drop-in", "in-place", "none"]
+DefaultRuntime = Literal["leave", "nvidia", "former"]
 
 
 class _Section(BaseModel):
@@ -67,7 +67,16 @@ class Runtime(_Section):
     )
     default_runtime: DefaultRuntime = Field(
         default="leave",
-        description="nvidia: every pod runs under the nvidia handler; leave: pods name a runtime class",
+        description="nvidia: every pod runs under the nvidia handler; leave: as it is, pods name a runtime class; "
+        "former: what was the default before gpuwizard made nvidia the default",
+    )
+    cdi: Literal["enable", "leave"] = Field(
+        default="enable", description="enable: switch CDI on where the runtime has it and leaves it off"
+    )
+    convert: bool = Field(
+        default=False,
+        description="consent to replace a configuration that the runtime cannot use as it is: Docker's stub without "
+        "CRI, a file of version 1, a stale K3s template",
     )
 
 
@@ -122,6 +131,7 @@ class HostOverride(_Section):
     default_runtime: DefaultRuntime | None = Field(
         default=None, description="as runtime.default_runtime, for this host"
     )
+    convert: bool | None = Field(default=None, description="as runtime.convert, for this host")
     skip: bool = Field(default=False, description="look at this host but change nothing on it")
 
 
@@ -151,3 +161,9 @@ class Answers(_Section):
         """The default runtime asked for on `host`."""
         override = self.host.get(host)
         return (override.default_runtime if override else None) or self.runtime.default_runtime
+
+    def converts(self, host: str) -> bool:
+        """True when the operator consents to the conversion of a file on `host`."""
+        override = self.host.get(host)
+        asked = override.convert if override else None
+        return self.runtime.convert if asked is None else asked

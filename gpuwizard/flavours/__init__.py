@@ -1,16 +1,16 @@
 """One file per runtime flavour: facts, answers and file bytes become file changes, activation and checks."""
 
 from gpuwizard.actions import HostPlanned, Refusal
-from gpuwizard.answers.model import Answers, Strategy
+from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
 from gpuwizard.containerd.k3s_template import K3sRelease
 from gpuwizard.containerd.release import Release
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import Probe, RuntimeFacts
 from gpuwizard.flavours import containerd, k3s
-from gpuwizard.flavours.option import StrategyOption, host_refusals, refused
+from gpuwizard.flavours.option import STRATEGIES, Flavour, StrategyOption, host_refusals, refused
 
-__all__ = ["StrategyOption", "plan_host", "strategies"]
+__all__ = ["STRATEGIES", "StrategyOption", "flavour_of", "plan_host", "strategies"]
 
 _NAMES = {
     "rke2": "RKE2",
@@ -43,9 +43,7 @@ def plan_host(name: str, probe: Probe, answers: Answers) -> HostPlanned:
     if chosen is None or not chosen.enabled:
         reason = chosen.reason if chosen else "no strategy fits this host"
         return refused(asked, Refusal("strategy", f"{asked} is not possible here: {reason}", "use strategy auto"))
-    if chosen.value == "k3s-native":
-        return k3s.plan(name, probe, answers, chosen)
-    return containerd.plan(name, probe, answers, chosen)
+    return flavour_of(probe).plan(name, probe, answers, chosen)
 
 
 def strategies(probe: Probe) -> tuple[StrategyOption, ...]:
@@ -53,13 +51,38 @@ def strategies(probe: Probe) -> tuple[StrategyOption, ...]:
     if not probe.facts.gpus:
         return (*_none_of_them("no GPU on this host"), StrategyOption("none", True, "no GPU on this host", True))
     blocked = next(iter((*_unsupported(probe), *host_refusals(probe))), None)
-    offered = _none_of_them(blocked.why) if blocked is not None else (k3s.offer(probe), *containerd.offer(probe))
+    offered = _none_of_them(blocked.why) if blocked is not None else _completed(probe, flavour_of(probe).offer(probe))
     return (*offered, StrategyOption("none", True, "its runtime stays as it is"))
 
 
+def flavour_of(probe: Probe) -> Flavour:
+    """The module that knows this host's runtime: by its Kubernetes, else by the kind of the runtime itself."""
+    module: Flavour | None = _BY_KUBERNETES.get(probe.facts.kubernetes.flavour)
+    return module if module is not None else containerd
+
+
+_BY_KUBERNETES: dict[str, Flavour] = {
+    "k3s": k3s,
+}
+
+
 def _none_of_them(why: str) -> tuple[StrategyOption, ...]:
-    changing: tuple[Strategy, ...] = ("k3s-native", "drop-in", "in-place")
-    return tuple(StrategyOption(value, False, why) for value in changing)
+    return tuple(StrategyOption(value, False, why) for value in STRATEGIES)
+
+
+def _completed(probe: Probe, offered: tuple[StrategyOption, ...]) -> tuple[StrategyOption, ...]:
+    """All strategies in their order; those that the flavour has no word on do not fit."""
+    known = {option.value: option for option in offered}
+    here = _NAMES.get(probe.facts.kubernetes.flavour, "this host's runtime")
+    return tuple(known.get(v) or StrategyOption(v, False, f"it {_ELSEWHERE[v]}, not to {here}") for v in STRATEGIES)
+
+
+_ELSEWHERE = {
+    "k3s-native": "belongs to K3s and RKE2",
+    "k3s-template": "belongs to K3s and RKE2",
+    "drop-in": "belongs to runtimes that merge files",
+    "in-place": "belongs to runtimes whose own file may be edited",
+}
 
 
 def _unsupported(probe: Probe) -> tuple[Refusal, ...]:

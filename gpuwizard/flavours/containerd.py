@@ -28,11 +28,9 @@ def chosen_runtime(facts: HostFacts) -> RuntimeFacts | None:
 
 
 def offer(probe: Probe) -> tuple[StrategyOption, ...]:
-    """The strategies drop-in and in-place for this host."""
+    """The strategies drop-in and in-place."""
     runtime = chosen_runtime(probe.facts)
-    if probe.facts.kubernetes.flavour == "k3s":
-        reason = "K3s renders its own configuration at every start; an edit of it would not last"
-    elif runtime is None or runtime.version is None or runtime.kind != "containerd":
+    if runtime is None or runtime.version is None or runtime.kind != "containerd":
         reason = "no containerd of a known version that a kubelet could use"
     else:
         release = Release.parse(runtime.version)

@@ -47,11 +47,14 @@ class _Situation:
         return posixpath.join(self.folder, "config.toml")
 
 
-def offer(probe: Probe) -> StrategyOption:
-    """The strategy k3s-native for this host."""
-    if probe.facts.kubernetes.flavour != "k3s":
-        return StrategyOption("k3s-native", False, "this host does not run K3s")
-    return StrategyOption("k3s-native", True, "K3s finds nvidia-container-runtime by itself when it starts", True)
+def offer(probe: Probe) -> tuple[StrategyOption, ...]:
+    """The strategies of K3s: it renders its own configuration, so that an edit of that file would not last."""
+    rendered = "K3s renders its own configuration at every start; an edit of it would not last"
+    return (
+        StrategyOption("k3s-native", True, "K3s finds nvidia-container-runtime by itself when it starts", True),
+        StrategyOption("drop-in", False, rendered),
+        StrategyOption("in-place", False, rendered),
+    )
 
 
 def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> HostPlanned:

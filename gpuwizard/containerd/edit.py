@@ -14,7 +14,7 @@ from gpuwizard.clean import clean_line
 from gpuwizard.containerd.statements import Statement, flat_path, statements, string_end
 from gpuwizard.errors import RefusedError
 
-__all__ = ["add_import", "add_table", "literal", "set_value", "verify"]
+__all__ = ["add_import", "add_table", "literal", "newline_of", "set_value", "verify"]
 
 Path = tuple[str, ...]
 
@@ -28,7 +28,7 @@ def add_table(text: str, path: Path, content: Mapping[str, Any], *, after: Path 
     _parse(text)
     every = list(statements(text))
     model = [s for s in every if after is not None and s.kind == "table" and s.table[: len(after)] == after]
-    newline = _newline(text)
+    newline = newline_of(text)
     if model:
         own = [s for s in every if after is not None and s.table[: len(after)] == after]
         place = max(s.end for s in own)
@@ -64,8 +64,8 @@ def set_value(text: str, path: Path, value: Any) -> str:
     if header is None:
         return verify(text, _add_top_level(text, every, path[-1], literal(value)), {path: value})
     place, indent = _place_in(text, every, header)
-    line = f"{indent}{flat_path(path[-1:])} = {literal(value)}{_newline(text)}"
-    head = text[:place] if text[:place].endswith("\n") else text[:place] + _newline(text)
+    line = f"{indent}{flat_path(path[-1:])} = {literal(value)}{newline_of(text)}"
+    head = text[:place] if text[:place].endswith("\n") else text[:place] + newline_of(text)
     return verify(text, head + line + text[place:], {path: value})
 
 
@@ -83,7 +83,7 @@ def add_import(text: str, pattern: str) -> str:
         new = _add_top_level(text, every, "imports", f"[{literal(pattern)}]")
     else:
         value = text[existing.value_start : existing.value_end]
-        new = text[: existing.value_start] + _appended(value, pattern, _newline(text)) + text[existing.value_end :]
+        new = text[: existing.value_start] + _appended(value, pattern, newline_of(text)) + text[existing.value_end :]
     return verify(text, new, {("imports",): [*imports, pattern]})
 
 
@@ -155,7 +155,8 @@ def _leaves(path: Path, content: Mapping[str, Any]) -> dict[Path, Any]:
     return found or {path: {}}
 
 
-def _newline(text: str) -> str:
+def newline_of(text: str) -> str:
+    """How this text ends its lines."""
     first = text.find("\n")
     return "\r\n" if first > 0 and text[first - 1] == "\r" else "\n"
 
@@ -189,7 +190,7 @@ def _place_in(text: str, every: list[Statement], header: Statement) -> tuple[int
 
 
 def _add_top_level(text: str, every: list[Statement], key: str, value: str) -> str:
-    newline = _newline(text)
+    newline = newline_of(text)
     line = f"{key} = {value}{newline}"
     top = [s for s in every if s.kind == "key" and not s.table]
     version = next((s for s in top if s.path == ("version",)), None)

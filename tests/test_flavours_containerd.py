@@ -209,7 +209,7 @@ def with_runtime(**changes: object) -> Probe:
     [
         ("not-running", with_runtime(running=False)),
         ("unknown-version", with_runtime(version=None)),
-        ("runtime-kind", with_runtime(kind="crio")),
+        ("runtime-kind", with_runtime(kind="podman")),
         ("no-runtime", replace(with_runtime(), facts=replace(with_runtime().facts, runtimes=()))),
     ],
 )
@@ -218,7 +218,7 @@ def test_runtimes_that_are_not_changed(reason: str, probe: Probe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flavour", "reason"), [("unknown", "unknown-flavour"), ("rke2", "flavour"), ("k0s", "flavour")]
+    ("flavour", "reason"), [("unknown", "unknown-flavour"), ("rke2", "flavour"), ("openshift", "flavour")]
 )
 def test_flavours_that_are_not_changed(flavour: str, reason: str) -> None:
     probe = with_runtime()

@@ -50,7 +50,7 @@ def docker_host(text: str | None, *, version: str = "28.0.4", memory: str | None
         document = parsed(text or "")
     except RefusedError:
         document = {}
-    features = document.get("features") if isinstance(document.get("features"), dict) else {}
+    features: Any = document.get("features") if isinstance(document.get("features"), dict) else {}
     release = tuple(int(p) for p in version.split(".")[:2])
     runtimes = document.get("runtimes", {})
     runtime = RuntimeFacts(
@@ -122,12 +122,13 @@ def test_a_member_is_added_in_the_files_own_layout() -> None:
         ),
         (
             '{\n\t"runtimes": {},\n\t"debug": true\n}\n',
-            '{\n\t"runtimes": {\n\t\t"nvidia": {\n\t\t\t"path": "PATH",\n\t\t\t"args": []\n\t\t}\n\t},\n\t"debug": true\n}\n',
+            '{\n\t"runtimes": {\n\t\t"nvidia": {\n\t\t\t"path": "PATH",\n\t\t\t"args": []\n'
+            '\t\t}\n\t},\n\t"debug": true\n}\n',
         ),
         (
             '{\r\n  "debug": true\r\n}\r\n',
-            '{\r\n  "debug": true,\r\n  "runtimes": {\r\n    "nvidia": {\r\n      "path": "PATH",\r\n      "args": []\r\n'
-            "    }\r\n  }\r\n}\r\n",
+            '{\r\n  "debug": true,\r\n  "runtimes": {\r\n    "nvidia": {\r\n      "path": "PATH",\r\n'
+            '      "args": []\r\n    }\r\n  }\r\n}\r\n',
         ),
     ],
 )
@@ -313,7 +314,7 @@ def test_a_toolkit_that_came_after_docker_needs_a_restart_and_nothing_else() -> 
 
 def test_docker_behind_cri_dockerd_is_the_kubelets_runtime_also_under_k3s() -> None:
     for flavour in ("kubeadm", "k3s"):
-        kubernetes = KubernetesFacts(flavour, "v1.33.1", "worker", "kubelet.service", active=True)  # type: ignore[arg-type]
+        kubernetes = KubernetesFacts(flavour, "v1.33.1", "worker", "kubelet.service", active=True)
         host = docker_host("{}", kubernetes=kubernetes, used_by_kubelet=True, bridge="cri-dockerd")
         planned = plan_host("n1", host, LEAVE)
         assert planned.refusals == ()

@@ -15,7 +15,17 @@ from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
 from gpuwizard.flavours import containerd
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
-from gpuwizard.flavours.k0s_files import CRI_FILE, FOLDER, MAIN, K0sRelease, is_managed, model, rejected, wrong_now
+from gpuwizard.flavours.k0s_files import (
+    CRI_FILE,
+    FOLDER,
+    MAIN,
+    K0sRelease,
+    is_managed,
+    later_handler,
+    model,
+    rejected,
+    wrong_now,
+)
 from gpuwizard.flavours.option import StrategyOption, refused
 from gpuwizard.flavours.outcome import announced, cannot_be_told, operator_manages, outcome
 from gpuwizard.secret import SecretBytes
@@ -233,11 +243,16 @@ def _planned(start: _Situation, text: str, chosen: StrategyOption) -> HostPlanne
     changes = compare(start.before, after)
     default = after.default_runtime_name if after.default_runtime_name != start.before.default_runtime_name else None
     cdi = after.enable_cdi is True and start.before.enable_cdi is False
+    right, later = _right(start, after.runtimes.get(NAME)), later_handler(files, DROP_IN, NAME)
+    if not right and later is not None:
+        why = f"{later} is taken after ours and defines handler nvidia otherwise: ours would not be read"
+        remedy = f"remove handler nvidia from {later}, or repair it there, and plan again"
+        return refused(chosen.value, Refusal("not-read", why, remedy))
     found = outcome(
         start.before,
         after,
         announced(changes, default=default is not None, cdi=cdi),
-        right=_right(start, after.runtimes.get(NAME)),
+        right=right,
         default=_asked(text) or default,
     )
     if found:

@@ -14,11 +14,22 @@ from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective, Release, effective
 from gpuwizard.containerd.edit import literal
 from gpuwizard.containerd.merge import deep_merge
-from gpuwizard.containerd.model import CRI_V2
+from gpuwizard.containerd.model import CRI_V2, RUNTIME_V3
 from gpuwizard.containerd.statements import flat_path
 from gpuwizard.errors import RefusedError, UsageError
 
-__all__ = ["CRI_FILE", "FOLDER", "MAIN", "K0sRelease", "drop_ins", "is_managed", "model", "rejected", "wrong_now"]
+__all__ = [
+    "CRI_FILE",
+    "FOLDER",
+    "MAIN",
+    "K0sRelease",
+    "drop_ins",
+    "is_managed",
+    "later_handler",
+    "model",
+    "rejected",
+    "wrong_now",
+]
 
 MAIN = "/etc/k0s/containerd.toml"
 FOLDER = "/etc/k0s/containerd.d"
@@ -90,8 +101,7 @@ def rejected(files: Mapping[str, bytes], release: K0sRelease) -> dict[str, str]:
 def model(files: Mapping[str, bytes], release: K0sRelease, containerd: str) -> Effective:
     """What containerd of version `containerd` gets to see. Raises RefusedError for a drop-in that is no TOML."""
     if not release.merges_itself:
-        root = files.get(MAIN) or _root_v3()
-        return effective({**files, MAIN: root}, MAIN, containerd)
+        return effective({**files, MAIN: _root_v3(files)}, MAIN, containerd)
     cri, imports = _default_table(files), []
     for path in drop_ins(files):
         document = _parsed(path, files[path])
@@ -109,7 +119,8 @@ def wrong_now(files: Mapping[str, bytes], release: K0sRelease) -> dict[str, str]
     found: dict[str, str] = {}
     if not release.merges_itself:
         return found
-    for path in drop_ins(files):
+    broken = rejected(files, release)
+    for path in (p for p in drop_ins(files) if p not in broken):
         document = _parsed(path, files[path])
         if document.get("imports"):
             found[path] = (
@@ -118,6 +129,17 @@ def wrong_now(files: Mapping[str, bytes], release: K0sRelease) -> dict[str, str]
         elif document.get("version", 2) != 2 and not _is_ours(files[path]):
             found[path] = f"version = {document.get('version')!r}, and this k0s writes version 2"
     return found
+
+
+def later_handler(files: Mapping[str, bytes], own: str, name: str) -> str | None:
+    """The last drop-in that is taken after `own` and defines handler `name`: what it says holds."""
+    for path in reversed([p for p in drop_ins(files) if p > own]):
+        plugins = _plugins(_parsed(path, files[path]))
+        for plugin in (CRI_V2, RUNTIME_V3):
+            table = plugins.get(plugin, {})
+            if isinstance(table, dict) and name in table.get("containerd", {}).get("runtimes", {}):
+                return path
+    return None
 
 
 def _is_ours(raw: bytes) -> bool:
@@ -142,7 +164,14 @@ def _default_table(files: Mapping[str, bytes]) -> dict[str, Any]:
     return {"plugins": {CRI_V2: cri}}
 
 
-def _root_v3() -> bytes:
+def _root_v3(files: Mapping[str, bytes]) -> bytes:
+    """The root file of 1.36 and later. One that an older k0s wrote is written anew at the next start."""
+    raw = files.get(MAIN, b"")
+    try:
+        if _parsed(MAIN, raw).get("version") == 3:
+            return raw
+    except RefusedError as error:
+        raise RefusedError(error.what, remedy="remove it: k0s writes it anew at its start") from error
     return f'version = 3\nimports = ["{FOLDER}/*.toml"]\n'.encode()
 
 

@@ -295,6 +295,7 @@ look_at_docker() {
         docker_files="$docker_files$entry$NL"
     done
     [ -n "$DOCKERDS" ] || in_path dockerd || return 0
+    add_file /var/lib/gpuwizard/docker-default-runtime
     for file in nvidia-container-runtime nvidia-container-runtime-hook nvidia-cdi-hook; do add_time "/usr/bin/$file"; done
     set -f
     IFS=$NL
@@ -333,6 +334,8 @@ look_at_crio() {
         add_tree "$R$crio_folder"
     done
     [ -n "$CRIOS" ] || in_path crio || return 0
+    add_file "$crio_folder/99-gpuwizard-nvidia.toml"
+    add_file /etc/nvidia-container-runtime/config.toml
     crio_unread=
     for file in "$R"/etc/crio/conf.d/*; do # a folder that guides name and CRI-O does not read
         if [ -f "$file" ]; then crio_unread="$crio_unread${file#"$R"}$NL"; fi

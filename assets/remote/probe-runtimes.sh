@@ -218,6 +218,10 @@ ask_plugins() { # the CRI plugin's state, from the daemon itself
         esac
         return 0
     fi
+    if plugins_by_perl "$run_socket"; then
+        emit "containerd-plugins:$run_key" 0 "$TEXT"
+        return 0
+    fi
     run_ctr=
     for file in "${run_exe%/*}/ctr" "$run_data/bin/ctr" ctr; do
         if have "$file"; then

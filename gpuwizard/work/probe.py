@@ -9,7 +9,6 @@ from assets import asset
 from gpuwizard.clean import clean_line
 from gpuwizard.errors import GpuwizardError, LoginError, UnreachableError
 from gpuwizard.facts.model import Probe
-from gpuwizard.facts.parse import parse_probe
 from gpuwizard.remote.transport import Script, Transport
 
 __all__ = ["PARTS", "REACH_PART", "STEPS", "probe_host", "probe_script"]
@@ -102,6 +101,8 @@ async def probe_host(
             raise
         arrived = _Arrived(on_step)
         raw, why = await _run(transport, script, arrived, root=False, timeout=timeout)
+    from gpuwizard.facts.parse import parse_probe  # here, while the hosts are at work
+
     probe = parse_probe(raw, seconds=time.monotonic() - started, received=now() if now is not None else None)
     if not raw.lstrip().startswith(b"@@ begin") and b"\n@@ begin" not in raw:
         raise GpuwizardError(

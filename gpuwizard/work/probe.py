@@ -101,9 +101,11 @@ async def probe_host(
             raise
         arrived = _Arrived(on_step)
         raw, why = await _run(transport, script, arrived, root=False, timeout=timeout)
-    from gpuwizard.facts.parse import parse_probe  # here, while the hosts are at work
+    from gpuwizard.containerd.dump import predicted_dump  # here, while the hosts are at work
+    from gpuwizard.facts.parse import parse_probe
 
-    probe = parse_probe(raw, seconds=time.monotonic() - started, received=now() if now is not None else None)
+    received = now() if now is not None else None
+    probe = parse_probe(raw, seconds=time.monotonic() - started, received=received, predict=predicted_dump)
     if not raw.lstrip().startswith(b"@@ begin") and b"\n@@ begin" not in raw:
         raise GpuwizardError(
             "the probe printed nothing that could be read",

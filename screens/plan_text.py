@@ -7,6 +7,7 @@ from textual.content import Content
 
 from gpuwizard.actions import (
     Action,
+    Activation,
     ApplyObject,
     EffectiveChange,
     LabelNode,
@@ -104,14 +105,21 @@ def _actions(actions: Sequence[Action], *, control_plane: bool = False) -> Itera
         yield from _action(action)
 
 
+def _restart_words(activation: Activation) -> str:
+    if activation.stops_containers:
+        return f"restarts {activation.unit}, and every container of it stops"
+    if activation.verb == "watched":
+        return f"{activation.unit} restarts its runtime; containers that run go on running"
+    return f"restarts {activation.unit}; containers that run go on running"
+
+
 def _action(action: Action) -> Iterator[Line]:
     match action:
         case WriteFile():
             yield from _diff(file_diff(action.change))
             yield from _effective(action.effective)
         case Restart():
-            words = f"restarts {action.activation.unit}; containers that run go on running"
-            yield Line(Content.assemble(("   ! ", "$text-warning"), plain(words)), 5)
+            yield Line(Content.assemble(("   ! ", "$text-warning"), plain(_restart_words(action.activation))), 5)
             yield from _effective(action.effective)
             if action.prediction:
                 yield Line(Content.assemble("   ", plain(action.prediction, "$quiet", 2000)), 3)

@@ -29,9 +29,9 @@ class GuardedChange:
     """One change of one host, ready to be handed over.
 
     `undo` are the edits that a revert of a restart-only change makes. `timeout` is T: seconds until the host reverts
-    by itself; `limit` how long the unit may take to come up; `hold` how long it must then stay up. `verb` and `snap` say
-    how the change is made live (see `Activation`). `restores` names
-    the earlier run whose files are put back (then `files` is empty: the host has the bytes).
+    by itself; `limit` how long the unit may take to come up; `hold` how long it must then stay up. `verb` and `snap`
+    say how the change is made live (see `Activation`). `restores` names the earlier run whose files are put back (then
+    `files` is empty: the host has the bytes).
     """
 
     run_id: str

@@ -14,7 +14,7 @@ from gpuwizard.clean import clean_line
 from gpuwizard.containerd.statements import Statement, flat_path, statements, string_end
 from gpuwizard.errors import RefusedError
 
-__all__ = ["add_import", "add_table", "literal", "newline_of", "set_value", "verify"]
+__all__ = ["add_import", "add_table", "literal", "newline_of", "set_value", "verified", "verify"]
 
 Path = tuple[str, ...]
 
@@ -102,17 +102,21 @@ def verify(before: str, after: str, planned: Mapping[Path, Any]) -> str:
         if value == {} and isinstance(node.get(path[-1]), dict):
             continue
         node[path[-1]] = value
+    return verified(after, expected, f"the edit of {', '.join(flat_path(p) for p in planned)}")
+
+
+def verified(text: str, expected: Mapping[str, Any], what: str) -> str:
+    """Return `text` when it parses to exactly `expected`. Raises RefusedError otherwise, naming `what` failed."""
     try:
-        result = tomllib.loads(after.removeprefix("\ufeff"))
+        result = tomllib.loads(text.removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError):
         result = None
     if not _same(expected, result):
-        keys = ", ".join(flat_path(p) for p in planned)
         raise RefusedError(
-            f"the edit of {keys} does not fit into the way this file is written",
+            f"{what} does not fit into the way this file is written",
             remedy="write the runtime tables as [plugins…] headers, then plan again",
         )
-    return after
+    return text
 
 
 def literal(value: Any) -> str:

@@ -7,7 +7,7 @@ from gpuwizard.containerd.k3s_template import K3sRelease
 from gpuwizard.containerd.release import Release
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import Probe, RuntimeFacts
-from gpuwizard.flavours import containerd, k3s
+from gpuwizard.flavours import containerd, k3s, k8s_snap
 from gpuwizard.flavours.option import STRATEGIES, Flavour, StrategyOption, host_refusals, refused
 
 __all__ = ["STRATEGIES", "StrategyOption", "flavour_of", "plan_host", "strategies"]
@@ -63,6 +63,7 @@ def flavour_of(probe: Probe) -> Flavour:
 
 _BY_KUBERNETES: dict[str, Flavour] = {
     "k3s": k3s,
+    "k8s-snap": k8s_snap,
 }
 
 
@@ -97,7 +98,7 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
                 "probe as root; `gpuwizard check` shows what was found",
             ),
         )
-    if flavour in _NAMES:
+    if flavour in _NAMES and flavour not in _BY_KUBERNETES:
         return (
             Refusal(
                 "flavour",
@@ -107,7 +108,7 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
         )
     runtime = containerd.chosen_runtime(facts)
     if runtime is None:
-        return (Refusal("no-runtime", "no containerd was found that a kubelet could use"),)
+        return (containerd.no_runtime(facts),)
     if runtime.kind != "containerd":
         return (Refusal("runtime-kind", f"the kubelet uses {runtime.kind}, which this version does not change"),)
     if runtime.running is False:

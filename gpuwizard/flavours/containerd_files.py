@@ -46,8 +46,8 @@ class Situation:
     `plugin` is the plugin table that holds handlers in the root file's dialect, `version` the root file's version, or
     the one that it gets (0: it stays without). `own_version` is the version of a file of ours: the root's, unless a
     file of another version decides which tables count. `default` is the handler that has to be the default, None where
-    that is not asked for; `former` takes it back instead. `cdi` asks for CDI, `missing` says that the program of the present
-    handler nvidia does not exist.
+    that is not asked for; `former` takes it back instead. `cdi` asks for CDI, `missing` says that the program of the
+    present handler nvidia does not exist.
     """
 
     files: dict[str, bytes]

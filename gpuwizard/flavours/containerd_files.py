@@ -10,7 +10,7 @@ from typing import Any
 from gpuwizard.containerd import Effective, Release, effective
 from gpuwizard.containerd.convert import converted
 from gpuwizard.containerd.edit import add_import, add_table, set_value
-from gpuwizard.containerd.imports import matches
+from gpuwizard.containerd.imports import matches, resolve
 from gpuwizard.errors import RefusedError
 from gpuwizard.facts.model import Handler
 from gpuwizard.flavours.former import KEY, former_default, restore_default, set_default
@@ -284,8 +284,12 @@ def _read_after(start: Situation, path: str) -> tuple[str, ...]:
 
 
 def _imported(start: Situation, path: str) -> bool:
-    base = posixpath.dirname(start.main)
-    return any(matches(posixpath.normpath(posixpath.join(base, i)), path) for i in start.before.imports)
+    """True when a file that is read names ours, as this release takes what it names."""
+    for parent in start.before.files:
+        imports = parsed(start.text(parent)).get("imports", [])
+        if path in resolve(parent, imports, {path: b""}, start.release):
+            return True
+    return False
 
 
 def _pattern(start: Situation, folder: str) -> str:

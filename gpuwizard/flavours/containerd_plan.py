@@ -20,7 +20,14 @@ from gpuwizard.flavours.containerd_files import (
 from gpuwizard.flavours.handler import NAME, wanted_handler
 from gpuwizard.flavours.option import StrategyOption
 from gpuwizard.flavours.owned import owned_file
-from gpuwizard.flavours.refusals import announced_changes, latent, operator_manages, outcome_refusals, refused
+from gpuwizard.flavours.refusals import (
+    announced_changes,
+    drop_in_refusal,
+    latent,
+    operator_manages,
+    outcome_refusals,
+    refused,
+)
 from gpuwizard.secret import SecretBytes
 
 __all__ = ["Place", "plan_at"]
@@ -144,13 +151,13 @@ def _outcome(probe: Probe, draft: _Draft, new: Edits, place: Place, chosen: Stra
     owned = (owned_file(p, existing[p].raw.decode("utf-8", "replace"), probe.facts) for p in new if p in existing)
     found = tuple(o for o in owned if o is not None)
     changes = compare(draft.original, after)
-    found += outcome_refusals(
-        draft.original, after, str(start.wanted.options["BinaryName"]), start.default, _announced(draft, changes)
-    )
     own = drop_in_path(start.main)
-    if not found and new.get(own) is not None and own not in after.files:
-        why = f"{own} would not be read: no import of {start.main} names it"
-        found = (Refusal("drop-in-unread", why, f'add "{own}" to imports in {start.main}, then plan again'),)
+    unread = drop_in_refusal(own, start.main, after) if new.get(own) is not None else None
+    if unread is not None:
+        found += (unread,)
+    else:
+        path = str(start.wanted.options["BinaryName"])
+        found += outcome_refusals(draft.original, after, path, start.default, _announced(draft, changes))
     if found:
         return HostPlanned(chosen.value, found[0].why, refusals=found)
     files = tuple(_file(probe, place, p, raw) for p, raw in new.items())

@@ -17,6 +17,7 @@ from gpuwizard.redact import redact_text
 
 __all__ = [
     "announced_changes",
+    "drop_in_refusal",
     "host_refusals",
     "latent",
     "live_refusal",
@@ -116,6 +117,17 @@ def live_refusal(live: Iterable[str], planned: HostPlanned) -> Refusal | None:
         f"the node offers handler {', '.join(gone)} now, and would not after the restart: pods that run under it could "
         "not start again",
         "put that handler into the runtime's files, or move its pods away and restart the runtime yourself",
+    )
+
+
+def drop_in_refusal(path: str, main: str, after: Effective) -> Refusal | None:
+    """The drop-in `path` would not be read, so that nothing in it would have an effect."""
+    if path in after.files or not after.starts:
+        return None
+    return Refusal(
+        "drop-in-unread",
+        f"{clean_line(path)} would not be read: no import of {clean_line(main)} finds it",
+        "take strategy in-place, or name the drop-in in imports yourself and plan again",
     )
 
 

@@ -1,11 +1,11 @@
-"""The traps of `runtimes.md §11` that concern containerd and Canonical Kubernetes: number → situation → refusal or edit.
+"""The traps of `runtimes.md §11` of containerd and Canonical Kubernetes: number → situation → refusal or right edit.
 
 Traps of other runtimes are in the tests of their flavours; `ELSEWHERE` says where each of them belongs.
 """
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -75,7 +75,7 @@ class Trap:
     probe: Probe
     refusal: str | None = None
     files: tuple[str, ...] = ()
-    answers: Answers = Answers()
+    answers: Answers = field(default_factory=Answers)
     holds: Callable[[Effective], bool] = lambda seen: True
 
 
@@ -197,7 +197,7 @@ TRAPS = [
     Trap(
         15,
         "copies in a folder that nothing imports",
-        containerd_host("2.1.9", {MAIN: FOLDER_ROOT, "/etc/containerd/conf.d/config.bak.toml": ROOT.replace("'x'", "'y'")}),
+        containerd_host("2.1.9", {MAIN: FOLDER_ROOT, "/etc/containerd/conf.d/a.bak.toml": ROOT.replace("'x'", "'y'")}),
         None,
         (DROP_IN, MAIN),
         Answers(),

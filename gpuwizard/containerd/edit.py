@@ -49,8 +49,8 @@ def add_table(text: str, path: Path, content: Mapping[str, Any], *, after: Path 
 
 
 def set_value(text: str, path: Path, value: Any) -> str:
-    """Give key `path` the `value`: change its line (a comment behind it stays), or add a line to its table, or add
-    the table. Raises RefusedError when the text cannot take it."""
+    """Give key `path` the `value`: change its line (a comment behind it stays), or add a line to its table or beside
+    the dotted keys of its table, or add the table. Raises RefusedError when the text cannot take it."""
     _parse(text)
     every = list(statements(text))
     existing = next((s for s in every if s.kind == "key" and s.path == path), None)
@@ -59,6 +59,9 @@ def set_value(text: str, path: Path, value: Any) -> str:
         return verify(text, new, {path: value})
     table = path[:-1]
     header = next((s for s in every if s.kind == "table" and s.path == table), None)
+    dotted = [s for s in every if s.kind == "key" and len(s.table) < len(table) and s.path[: len(table)] == table]
+    if header is None and dotted and len(dotted[-1].path) > len(table):
+        return verify(text, _add_dotted(text, dotted[-1], path, literal(value)), {path: value})
     if header is None and table:
         return verify(text, add_table(text, table, {path[-1]: value}), {path: value})
     if header is None:
@@ -191,6 +194,14 @@ def _place_in(text: str, every: list[Statement], header: Statement) -> tuple[int
     if own:
         return own[-1].end, _indent(text, own[-1])
     return header.end, _indent(text, header) + "  "
+
+
+def _add_dotted(text: str, beside: Statement, path: Path, value: str) -> str:
+    """A line of dotted keys behind `beside`, whose table exists by such keys alone: a header for it is no TOML."""
+    head, newline = text[: beside.end], newline_of(text)
+    head += "" if head.endswith("\n") else newline
+    key = flat_path(path[len(beside.table) :])
+    return f"{head}{_indent(text, beside)}{key} = {value}{newline}{text[beside.end :]}"
 
 
 def _add_top_level(text: str, every: list[Statement], key: str, value: str) -> str:

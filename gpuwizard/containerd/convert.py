@@ -5,11 +5,10 @@ The result is checked by an independent parser, as every edit is.
 """
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpuwizard.clean import clean_line
-from gpuwizard.containerd.edit import set_value, verified
+from gpuwizard.containerd.edit import parsed, set_value, verified
 from gpuwizard.containerd.migrate import full_plugin_name
 from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3
 from gpuwizard.containerd.statements import Statement, flat_path, statements, string_end
@@ -28,7 +27,7 @@ def converted(text: str, version: int | None, *, enable_cri: bool) -> str:
     `enable_cri` takes the CRI plugin out of `disabled_plugins`, as Docker's package ships it. Raises RefusedError when
     the text cannot be converted, or holds a plugin under both names.
     """
-    data = _parsed(text)
+    data = parsed(text)
     expected = _expected(data, version, enable_cri=enable_cri)
     new = _renamed_tables(text)
     for key in _LISTS:
@@ -38,7 +37,7 @@ def converted(text: str, version: int | None, *, enable_cri: bool) -> str:
     return verified(new, expected, "the conversion")
 
 
-def _expected(data: dict[str, Any], version: int | None, *, enable_cri: bool) -> dict[str, Any]:
+def _expected(data: Mapping[str, Any], version: int | None, *, enable_cri: bool) -> dict[str, Any]:
     out = dict(data)
     plugins = data.get("plugins", {})
     if isinstance(plugins, dict) and plugins:
@@ -135,10 +134,3 @@ def _tidy(value: str) -> str:
         return value
     inner = value[1:-1].strip().removesuffix(",").rstrip()
     return f"[{inner}]" if inner != value[1:-1].strip() or not inner else value
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as error:
-        raise RefusedError(f"not valid TOML: {clean_line(str(error))}") from error

@@ -4,6 +4,7 @@ Docker's stub, a stub that somebody gave a version line, and a file of version 1
 only with consent (``runtime.convert``). Where there is no file at all, one is begun.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from gpuwizard.actions import Refusal
@@ -130,20 +131,20 @@ def _text(files: dict[str, bytes], path: str) -> str:
     return files.get(path, b"").decode("utf-8", "surrogateescape")
 
 
-def _data(files: dict[str, bytes], path: str) -> dict[str, Any]:
+def _data(files: dict[str, bytes], path: str) -> Mapping[str, Any]:
     return parsed(_text(files, path))
 
 
-def _version(data: dict[str, Any]) -> int:
+def _version(data: Mapping[str, Any]) -> int:
     version = data.get("version", 0)
     return version if isinstance(version, int) else 0
 
 
-def _names(data: dict[str, Any]) -> list[str]:
+def _names(data: Mapping[str, Any]) -> list[str]:
     return [*data.get("plugins", {}), *data.get("disabled_plugins", []), *data.get("required_plugins", [])]
 
 
-def _has_old_cri(data: dict[str, Any]) -> bool:
+def _has_old_cri(data: Mapping[str, Any]) -> bool:
     return any(table_at(data, ("plugins", name)) is not None for name in ("cri", CRI_V2))
 
 

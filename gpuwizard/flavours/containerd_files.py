@@ -3,11 +3,11 @@
 
 import copy
 import posixpath
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpuwizard.containerd import Effective, Release, effective
+from gpuwizard.containerd import Effective, Release, edit, effective
 from gpuwizard.containerd.convert import converted
 from gpuwizard.containerd.edit import add_import, add_table, set_value
 from gpuwizard.containerd.imports import matches, resolve
@@ -102,21 +102,21 @@ def in_place(start: Situation) -> Edits:
         return complete_drop_in(start) if start.release.replaces_plugin_tables else drop_in(start)
     texts: dict[str, str] = {}
 
-    def edit(path: str) -> str:
+    def text_of(path: str) -> str:
         return texts[path] if path in texts else _versioned(start, path)
 
     if start.needs_handler:
         path = _setter(start, _HANDLER)
-        texts[path] = _with_handler(start, edit(path))
+        texts[path] = _with_handler(start, text_of(path))
     if start.needs_cdi:
         path = _setter(start, _CDI)
-        texts[path] = set_value(edit(path), (*start.root, *_CDI), True)
+        texts[path] = set_value(text_of(path), (*start.root, *_CDI), True)
     if start.needs_default:
         path = _setter(start, _DEFAULT)
-        texts[path] = set_default(edit(path), start.table, start.default or NAME)
+        texts[path] = set_default(text_of(path), start.table, start.default or NAME)
     if start.needs_former:
         path = _remembers(start)
-        texts[path] = restore_default(edit(path), start.table)
+        texts[path] = restore_default(text_of(path), start.table)
     return _changed(start, texts)
 
 
@@ -326,11 +326,11 @@ def complete_drop_in(start: Situation) -> Edits:
     return {p: raw for p, raw in new.items() if raw != start.files.get(p)}
 
 
-def parsed(text: str) -> dict[str, Any]:
+def parsed(text: str) -> Mapping[str, Any]:
     """The text's content; nothing for a file that is no TOML (a broken file that nobody imports yet)."""
     try:
-        return tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError:
+        return edit.parsed(text)
+    except RefusedError:
         return {}
 
 

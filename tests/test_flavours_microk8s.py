@@ -201,7 +201,7 @@ def test_an_edit_of_the_rendered_file_would_be_lost() -> None:
     )
     host = with_mtime(microk8s_host(rendered=edited), template=100, rendered=200)
     planned = plan_host("m1", host, LEAVE)
-    assert [r.id for r in planned.refusals] == ["edited-rendered"]
+    assert [r.id for r in planned.refusals] == ["owned-file"]
     assert "handler kata" in planned.reason
     assert TEMPLATE in planned.refusals[0].remedy
 

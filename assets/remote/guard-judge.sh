@@ -86,7 +86,7 @@ judge_now() {
 # The words with which the unit's process was started, one a line, without the program itself.
 real_arguments() {
     unit_state "$(param unit)"
-    tr '\0' '\n' <"$R/proc/$PID/cmdline" 2>/dev/null | sed 1d
+    [ ! -r "$R/proc/$PID/cmdline" ] || tr '\0' '\n' <"$R/proc/$PID/cmdline" | sed 1d
 }
 
 # Docker judges a file wherever it lies: with the daemon's real flags, because one of them that is in the file as well

@@ -7,7 +7,7 @@ from gpuwizard.containerd.k3s_template import K3sRelease
 from gpuwizard.containerd.release import Release
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import Probe, RuntimeFacts
-from gpuwizard.flavours import containerd, crio, docker, k0s, k3s, microk8s
+from gpuwizard.flavours import containerd, crio, docker, k0s, k3s, k8s_snap, microk8s
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.option import STRATEGIES, Flavour, StrategyOption, host_refusals, refused
 
@@ -65,6 +65,7 @@ def flavour_of(probe: Probe) -> Flavour:
 _BY_KUBERNETES: dict[str, Flavour] = {
     "k0s": k0s,
     "k3s": k3s,
+    "k8s-snap": k8s_snap,
     "microk8s": microk8s,
 }
 _BY_KIND: dict[str, Flavour] = {
@@ -104,7 +105,7 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
                 "probe as root; `gpuwizard check` shows what was found",
             ),
         )
-    if flavour in _NAMES:
+    if flavour in _NAMES and flavour not in _BY_KUBERNETES:
         return (
             Refusal(
                 "flavour",
@@ -116,7 +117,7 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
         return ()
     runtime = runtime_of(facts)
     if runtime is None:
-        return (Refusal("no-runtime", "no containerd was found that a kubelet could use"),)
+        return (containerd.no_runtime(facts),)
     if runtime.kind != "containerd" and runtime.kind not in _BY_KIND:
         return (Refusal("runtime-kind", f"the kubelet uses {runtime.kind}, which this version does not change"),)
     if runtime.running is False:

@@ -18,8 +18,9 @@ from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.crio_toolkit import low_level_change
 from gpuwizard.flavours.handler import NAME, is_right
-from gpuwizard.flavours.option import StrategyOption, refused
-from gpuwizard.flavours.outcome import announced, cannot_be_told, latent, operator_manages, outcome
+from gpuwizard.flavours.option import StrategyOption
+from gpuwizard.flavours.reasons import broken_now, default_undefined, former_unknown
+from gpuwizard.flavours.refusals import announced_changes, latent, operator_manages, outcome_refusals, refused
 from gpuwizard.secret import SecretBytes
 
 __all__ = ["DROP_IN", "offer", "plan"]
@@ -70,7 +71,9 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
     try:
         before = _state(start, start.read())
         if before.error:
-            return refused(chosen.value, cannot_be_told(before.files[-1], before.error))
+            return refused(chosen.value, broken_now(before.files[-1], before.error))
+        if answers.default_runtime_for(name) == "former" and _others(start).default_runtime_name == NAME:
+            return refused(chosen.value, former_unknown("another file"))
         text = _text(start, before, answers.default_runtime_for(name))
         toolkit = low_level_change(probe)
     except RefusedError as error:
@@ -78,8 +81,8 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
     own = start.files.get(start.own)
     new = text.encode() if text else None
     if new == own and toolkit is None:
-        return HostPlanned(chosen.value, _nothing(before, answers.default_runtime_for(name)))
-    blocked = operator_manages(probe) or _backup(start) or latent(runtime, "restart CRI-O")
+        return HostPlanned(chosen.value, "handler nvidia is there and right")
+    blocked = operator_manages(probe) or _backup(start) or latent(runtime)
     if blocked is not None:
         return refused(chosen.value, blocked)
     return _planned(start, before, new, toolkit, chosen)
@@ -161,7 +164,7 @@ def _text(start: _Situation, before: Effective, wanted: str) -> str:
     """Our file as it has to be; empty where it is not needed."""
     own = start.files.get(start.own, b"").decode("utf-8", "replace")
     ours = _table(_table(tomllib.loads(own), "crio"), "runtime")
-    others = _state(start, start.read({start.own: None}))
+    others = _others(start)
     default = ours.get("default_runtime") == NAME
     if wanted == "nvidia":
         default = default or others.default_runtime_name != NAME
@@ -177,6 +180,11 @@ def _text(start: _Situation, before: Effective, wanted: str) -> str:
     if needed:
         text = add_table(text, (*_RUNTIME, "runtimes", NAME), table)
     return text
+
+
+def _others(start: _Situation) -> Effective:
+    """What CRI-O would make of the files without ours."""
+    return _state(start, start.read({start.own: None}))
 
 
 def _wanted(start: _Situation, others: Effective) -> dict[str, Any]:
@@ -200,12 +208,6 @@ def _right(start: _Situation, present: Handler | None, table: Mapping[str, Any])
     )
 
 
-def _nothing(before: Effective, wanted: str) -> str:
-    if wanted == "former" and before.default_runtime_name == NAME:
-        return "it was not gpuwizard that made nvidia the default: it stays"
-    return "handler nvidia is there and right"
-
-
 def _backup(start: _Situation) -> Refusal | None:
     """CRI-O loads every file of its folder, whatever its ending (`runtimes.md §11` trap 15)."""
     found = next((w for w in start.runtime.warnings if w.kind == "backup"), None)
@@ -225,12 +227,15 @@ def _planned(
     changes = compare(before, after)
     default = after.default_runtime_name if after.default_runtime_name != before.default_runtime_name else None
     right = _right(start, after.runtimes.get(NAME), _wanted(start, after))
-    expected = announced(changes, default=default is not None, cdi=False)
+    expected = announced_changes(changes, default)
     asked = _asked(new) or default
     later = _later(start, after, default=asked is not None and after.default_runtime_name != asked)
     if later is not None and (not right or after.default_runtime_name != (asked or after.default_runtime_name)):
         return refused(chosen.value, later)
-    found = outcome(before, after, expected, right=right, default=asked)
+    name = after.default_runtime_name or ""
+    if name not in after.runtimes:
+        return refused(chosen.value, default_undefined(name, "CRI-O"))
+    found = outcome_refusals(before, after, start.runtime_path, asked, expected, right=right)
     if found:
         return HostPlanned(chosen.value, found[0].why, refusals=found)
     own = start.files.get(start.own)
@@ -268,7 +273,7 @@ def _later(start: _Situation, after: Effective, *, default: bool) -> Refusal | N
         what = what or ("default_runtime" if default and "default_runtime" in runtime else "")
         if what:
             return Refusal(
-                "not-read",
+                "drop-in-unread",
                 f"{path} is read after {posixpath.basename(start.own)} and sets {what} otherwise: "
                 "ours would not be read",
                 f"remove {what} from {path}, or repair it there, and plan again",

@@ -15,8 +15,9 @@ from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.docker_json import parsed, raw_value, remove_member, set_member
 from gpuwizard.flavours.handler import NAME, is_right
-from gpuwizard.flavours.option import StrategyOption, refused
-from gpuwizard.flavours.outcome import announced, cannot_be_told, latent, operator_manages, outcome
+from gpuwizard.flavours.option import StrategyOption
+from gpuwizard.flavours.reasons import broken_now, default_undefined, former_unknown
+from gpuwizard.flavours.refusals import announced_changes, latent, operator_manages, outcome_refusals, refused
 from gpuwizard.secret import SecretBytes
 
 __all__ = ["FORMER", "offer", "plan"]
@@ -70,15 +71,17 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
     try:
         start = _situation(probe, runtime)
     except RefusedError as error:
-        return refused(chosen.value, cannot_be_told(runtime.config_path or _FILE, error.what))
+        return refused(chosen.value, broken_now(runtime.config_path or _FILE, error.what))
     wanted = answers.default_runtime_for(name)
+    if wanted == "former" and start.document.get("default-runtime") == NAME and start.former is None:
+        return refused(chosen.value, former_unknown(start.path))
     try:
         text, former = _edited(start, wanted, cdi=answers.runtime.cdi == "enable")
     except RefusedError as error:
         return refused(chosen.value, Refusal("not-editable", f"{start.path}: {error.what}", error.remedy))
     if text == (start.text or ""):
-        return _unchanged(start, probe, wanted, chosen)
-    blocked = operator_manages(probe) or latent(runtime, "restart Docker") or _flags(start, text)
+        return _unchanged(start, probe, chosen)
+    blocked = operator_manages(probe) or latent(runtime) or _flags(start, text)
     return refused(chosen.value, blocked) if blocked is not None else _planned(start, text, former, probe, chosen)
 
 
@@ -91,7 +94,7 @@ def _blocked(runtime: RuntimeFacts) -> Refusal | None:
             "use Docker's own package or the distribution's",
         )
     wrong = next((w for w in runtime.warnings if w.kind in _FATAL), None)
-    return cannot_be_told(wrong.path, f"dockerd would not start with it: {wrong.text}") if wrong is not None else None
+    return broken_now(wrong.path, f"dockerd would not start with it: {wrong.text}") if wrong is not None else None
 
 
 def _situation(probe: Probe, runtime: RuntimeFacts) -> _Situation:
@@ -234,9 +237,11 @@ def _planned(start: _Situation, text: str, former: str | None, probe: Probe, cho
     cdi = _cdi(new, start.release) and not _cdi(start.document, start.release)
     entry = new.get("runtimes", {}).get(NAME, {})
     right = _runs(entry.get("path"), start.runtime_path) if entry else _right(start)
-    found = outcome(
-        before, after, announced(changes, default=default is not None, cdi=cdi), right=right, default=default
-    )
+    name = after.default_runtime_name or ""
+    if name not in after.runtimes:
+        return refused(chosen.value, default_undefined(name, "dockerd"))
+    expected = announced_changes(changes, default, cdi=cdi)
+    found = outcome_refusals(before, after, start.runtime_path, default, expected, right=right)
     if found:
         return HostPlanned(chosen.value, found[0].why, refusals=found)
     file = FileChange(start.path, _bytes(start.text), _bytes(text))
@@ -252,19 +257,17 @@ def _planned(start: _Situation, text: str, former: str | None, probe: Probe, cho
     )
 
 
-def _unchanged(start: _Situation, probe: Probe, wanted: str, chosen: StrategyOption) -> HostPlanned:
+def _unchanged(start: _Situation, probe: Probe, chosen: StrategyOption) -> HostPlanned:
     """Nothing to write. A Docker that began before the toolkit came does not know the hook of ``--gpus`` yet."""
     runtime = start.runtime
     if runtime.toolkit_newer_than_process and not runtime.used_by_kubelet:
-        blocked = latent(runtime, "restart Docker")
+        blocked = latent(runtime)
         if blocked is not None:
             return refused(chosen.value, blocked)
         state = _state(start, start.document)
         reason = "the toolkit was installed after Docker started, and --gpus looks for its hook only at the start"
         change = HostChange((), _activation(start), _check(start, state))
         return HostPlanned(chosen.value, "; ".join((reason, *_consequences(start, probe, state))), change)
-    if wanted == "former" and start.document.get("default-runtime") == NAME:
-        return HostPlanned(chosen.value, "it was not gpuwizard that made nvidia the default: it stays")
     return HostPlanned(chosen.value, "runtime nvidia is there and right")
 
 

@@ -5,9 +5,10 @@ that was not there ends in ``# gpuwizard: before unset``. Taking it back gives t
 """
 
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
-from gpuwizard.containerd.edit import newline_of, set_value
+from gpuwizard.containerd.edit import newline_of, parsed, set_value
 from gpuwizard.containerd.statements import Statement, statements
 from gpuwizard.errors import RefusedError
 from gpuwizard.flavours.handler import NAME
@@ -111,24 +112,17 @@ def _without(text: str, statement: Statement, *, blank: bool = False) -> str:
 
 def _checked(before: str, after: str, path: Path, value: str | None) -> str:
     """`after`, when it says the same as `before` but for `path`."""
-    expected = _leaves(_parsed(before)) | {path: repr(value)}
+    expected = _leaves(parsed(before)) | {path: repr(value)}
     if value is None:
         del expected[path]
-    if _leaves(_parsed(after)) != expected:
+    if _leaves(parsed(after)) != expected:
         raise RefusedError(
             f"{KEY} cannot be taken back in the way this file is written", remedy="change that line by hand"
         )
     return after
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as error:
-        raise RefusedError("not valid TOML", remedy="repair the file first") from error
-
-
-def _leaves(table: dict[str, Any], path: Path = ()) -> dict[Path, Any]:
+def _leaves(table: Mapping[str, Any], path: Path = ()) -> dict[Path, Any]:
     found: dict[Path, Any] = {}
     for key, value in table.items():
         found |= _leaves(value, (*path, key)) if isinstance(value, dict) else {(*path, key): repr(value)}
@@ -136,7 +130,7 @@ def _leaves(table: dict[str, Any], path: Path = ()) -> dict[Path, Any]:
 
 
 def _key(text: str, path: Path) -> Statement | None:
-    _parsed(text)
+    parsed(text)
     return next((s for s in statements(text) if s.kind == "key" and s.path == path), None)
 
 

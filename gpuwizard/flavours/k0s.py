@@ -26,8 +26,9 @@ from gpuwizard.flavours.k0s_files import (
     rejected,
     wrong_now,
 )
-from gpuwizard.flavours.option import StrategyOption, refused
-from gpuwizard.flavours.outcome import announced, cannot_be_told, operator_manages, outcome
+from gpuwizard.flavours.option import StrategyOption
+from gpuwizard.flavours.reasons import broken_now, former_unknown
+from gpuwizard.flavours.refusals import announced_changes, operator_manages, outcome_refusals, refused
 from gpuwizard.secret import SecretBytes
 
 __all__ = ["DROP_IN", "offer", "plan", "waits_for_us"]
@@ -96,12 +97,14 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
     try:
         start = _situation(probe, runtime, release, files)
         if not start.others.usable:
-            return refused(chosen.value, cannot_be_told(FOLDER, f"containerd would not work: {start.others.error}"))
+            return refused(chosen.value, broken_now(FOLDER, f"containerd would not work: {start.others.error}"))
+        if answers.default_runtime_for(name) == "former" and start.others.default_runtime_name == NAME:
+            return refused(chosen.value, former_unknown("another drop-in"))
         text = _text(start, answers.default_runtime_for(name), cdi=answers.runtime.cdi == "enable")
     except RefusedError as error:
         return refused(chosen.value, Refusal("not-editable", error.what, error.remedy))
     if text.encode() == files.get(DROP_IN, b""):
-        return HostPlanned(chosen.value, _nothing(start, answers.default_runtime_for(name)))
+        return HostPlanned(chosen.value, "handler nvidia is there and right")
     managed = operator_manages(probe)
     return refused(chosen.value, managed) if managed is not None else _planned(start, text, chosen)
 
@@ -231,12 +234,6 @@ def _right(start: _Situation, present: Handler | None) -> bool:
     return is_right(present, start.wanted)
 
 
-def _nothing(start: _Situation, asked: str) -> str:
-    if asked == "former" and start.before.default_runtime_name == NAME:
-        return "it was not gpuwizard that made nvidia the default: it stays"
-    return "handler nvidia is there and right"
-
-
 def _planned(start: _Situation, text: str, chosen: StrategyOption) -> HostPlanned:
     files = start.with_ours(text)
     after = model(files, start.release, start.before.release)
@@ -247,14 +244,11 @@ def _planned(start: _Situation, text: str, chosen: StrategyOption) -> HostPlanne
     if not right and later is not None:
         why = f"{later} is taken after ours and defines handler nvidia otherwise: ours would not be read"
         remedy = f"remove handler nvidia from {later}, or repair it there, and plan again"
-        return refused(chosen.value, Refusal("not-read", why, remedy))
-    found = outcome(
-        start.before,
-        after,
-        announced(changes, default=default is not None, cdi=cdi),
-        right=right,
-        default=_asked(text) or default,
-    )
+        return refused(chosen.value, Refusal("drop-in-unread", why, remedy))
+    expected = announced_changes(changes, default, cdi=cdi)
+    asked = _asked(text) or default
+    path = str(start.wanted.options["BinaryName"])
+    found = outcome_refusals(start.before, after, path, asked, expected, right=right)
     if found:
         return HostPlanned(chosen.value, found[0].why, refusals=found)
     old = start.files.get(DROP_IN)

@@ -16,8 +16,9 @@ from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.former import former_default, restore_default, set_default
 from gpuwizard.flavours.handler import NAME, is_right
 from gpuwizard.flavours.microk8s_template import RENDERED, TEMPLATE, Masked, placeholder_values, rendered
-from gpuwizard.flavours.option import StrategyOption, refused
-from gpuwizard.flavours.outcome import announced, cannot_be_told, operator_manages, outcome
+from gpuwizard.flavours.option import StrategyOption
+from gpuwizard.flavours.reasons import broken_now, former_unknown
+from gpuwizard.flavours.refusals import announced_changes, operator_manages, outcome_refusals, refused
 from gpuwizard.secret import SecretBytes
 
 __all__ = ["offer", "plan"]
@@ -78,13 +79,14 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
             return refused(chosen.value, blocked)
         masked = Masked.of(start.template)
         wanted = answers.default_runtime_for(name)
+        is_default = start.before.default_runtime_name == NAME
+        if wanted == "former" and is_default and former_default(masked.text, _TABLE) is None:
+            return refused(chosen.value, former_unknown(TEMPLATE))
         text = masked.unmasked(_edited(start, masked.text, wanted, cdi=answers.runtime.cdi == "enable"))
     except RefusedError as error:
         return refused(chosen.value, Refusal("not-editable", f"{TEMPLATE}: {error.what}", error.remedy))
     if text == start.template:
-        stays = wanted == "former" and start.before.default_runtime_name == NAME
-        reason = "it was not gpuwizard that made nvidia the default: it stays" if stays else ""
-        return HostPlanned(chosen.value, reason or "handler nvidia is there and right")
+        return HostPlanned(chosen.value, "handler nvidia is there and right")
     blocked = operator_manages(probe) or _drifted(start, probe)
     return refused(chosen.value, blocked) if blocked is not None else _planned(start, file.content, text, chosen)
 
@@ -110,7 +112,7 @@ def _blocked(start: _Situation) -> Refusal | None:
             "see which runtime the kubelet's --container-runtime-endpoint names",
         )
     if not before.usable:
-        return cannot_be_told(TEMPLATE, f"containerd would not work with it: {before.error or before.cri}")
+        return broken_now(TEMPLATE, f"containerd would not work with it: {before.error or before.cri}")
     for path in (p for p in before.files if p != RENDERED and p in start.files):
         text = start.files[path].decode("utf-8", "replace")
         if _REVISION.search(text):
@@ -155,7 +157,7 @@ def _drifted(start: _Situation, probe: Probe) -> Refusal | None:
             "restart MicroK8s yourself, see that the node is Ready, and plan again",
         )
     return Refusal(
-        "edited-rendered",
+        "owned-file",
         f"{RENDERED} differs from what its template gives ({keys}): MicroK8s writes it anew at every start, and "
         "the restart would lose that",
         f"put what has to stay into {TEMPLATE}, restart MicroK8s, and plan again",
@@ -216,13 +218,10 @@ def _planned(start: _Situation, content: SecretBytes, text: str, chosen: Strateg
     after = start.seen(text)
     changes = compare(start.before, after)
     default = after.default_runtime_name if after.default_runtime_name != start.before.default_runtime_name else None
-    expected = announced(
-        changes,
-        default=default is not None,
-        cdi=start.before.enable_cdi is False and after.enable_cdi is True,
-    )
+    cdi = start.before.enable_cdi is False and after.enable_cdi is True
+    expected = announced_changes(changes, default, cdi=cdi)
     right = _right(start, after.runtimes.get(NAME), _wanted(start, start.before))
-    found = outcome(start.before, after, expected, right=right, default=default)
+    found = outcome_refusals(start.before, after, start.runtime_path, default, expected, right=right)
     if found:
         return HostPlanned(chosen.value, found[0].why, refusals=found)
     check = Check(

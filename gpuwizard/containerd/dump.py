@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from gpuwizard.containerd.effective import cri_tables
-from gpuwizard.containerd.judge import wrong_type
+from gpuwizard.containerd import schema
+from gpuwizard.containerd.effective import cri_tables, refused_dump
 from gpuwizard.containerd.merge import load
 from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3
 from gpuwizard.containerd.release import Release
@@ -27,15 +27,27 @@ def predicted_dump(files: Mapping[str, bytes], main: str, version: str) -> Mappi
 def _predicted(files: tuple[tuple[str, bytes], ...], main: str, version: str) -> Mapping[str, Any] | str:
     release = Release.parse(version)
     merged = load(dict(files), main, release)
-    if merged.error is not None and merged.missing is None:
-        return merged.error
-    runtime, images = cri_tables(merged, release)
-    problem = wrong_type(runtime, images)
+    problem = refused_dump(merged, release)
     if problem is not None:
         return problem
+    runtime, images, _ = cri_tables(merged, release)
+    if release.major >= 2:
+        runtime, images = _known(runtime, schema.runtime(release)), _known(images, schema.images(release))
+    else:
+        runtime = _known(runtime, schema.cri_1(release))
     document: dict[str, Any] = {"version": release.config_version, "disabled_plugins": list(merged.disabled)}
     if release.major >= 2:
         return document | {"plugins": {RUNTIME_V3: runtime, IMAGES_V3: images}}
     containerd = {**runtime["containerd"], "snapshotter": images["snapshotter"]}
     whole = {**runtime, "containerd": containerd, "sandbox_image": images["pinned_images"]["sandbox"]}
     return document | {"plugins": {CRI_V2: whole | {"registry": images["registry"]}}}
+
+
+def _known(table: Mapping[str, Any], known: schema.Table) -> dict[str, Any]:
+    """`table` without the keys that the release does not know: its dump leaves them out."""
+    kept: dict[str, Any] = {}
+    for key, value in table.items():
+        kind = known.of(key)
+        if kind is not None:
+            kept[key] = _known(value, kind) if isinstance(kind, schema.Table) and isinstance(value, dict) else value
+    return kept

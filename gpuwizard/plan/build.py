@@ -8,7 +8,7 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
 from gpuwizard.facts.cluster import ClusterView, NodeView, ObjectState, key_of
 from gpuwizard.facts.model import Probe
-from gpuwizard.flavours import plan_host
+from gpuwizard.plan.alike import AlikeHosts
 from gpuwizard.plan.digest import fingerprint, plan_hash
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
 from gpuwizard.plan.shown import cleaned, shown_yaml
@@ -29,7 +29,11 @@ def build_plan(
     they are in the plan, refused.
     """
     view = cluster if answers.kubernetes.manage else None
-    hosts = [_host(name, probes[name], answers, view) for name in sorted(probes)]
+    nodes = {} if view is None else {node.name: node for node in reversed(view.nodes)}
+    alike = AlikeHosts(answers)
+    hosts = [
+        _host(name, probes[name], alike.planned(name, probes[name]), answers, view, nodes) for name in sorted(probes)
+    ]
     for name, why in sorted((unreachable or {}).items()):
         refusal = Refusal("unreachable", f"not reached: {clean_line(why)}", "see that it can be logged in to")
         hosts.append(HostPlan(name, "none", refusal.why, refusals=(refusal,)))
@@ -62,10 +66,16 @@ def boot_of(probe: Probe) -> str | None:
     return probe.facts.boot_id
 
 
-def _host(name: str, probe: Probe, answers: Answers, view: ClusterView | None) -> HostPlan:
-    planned = plan_host(name, probe, answers)
+def _host(
+    name: str,
+    probe: Probe,
+    planned: HostPlanned,
+    answers: Answers,
+    view: ClusterView | None,
+    nodes: Mapping[str, NodeView],
+) -> HostPlan:
     facts = probe.facts
-    node = _node(probe, view)
+    node = _node(probe, nodes)
     refusals = planned.refusals
     if not refusals and _takes_part(planned, probe) and view is not None and view.error is None and node is None:
         refusals = (_unknown_node(probe, view),)
@@ -93,12 +103,10 @@ def _takes_part(planned: HostPlanned, probe: Probe) -> bool:
     return planned.strategy != "none" and bool(probe.facts.gpus)
 
 
-def _node(probe: Probe, view: ClusterView | None) -> NodeView | None:
+def _node(probe: Probe, nodes: Mapping[str, NodeView]) -> NodeView | None:
     """The node that this host is: by the name it registers as, else by its host name."""
-    if view is None:
-        return None
     names = [probe.facts.kubernetes.node_name, probe.facts.hostname, (probe.facts.hostname or "").lower()]
-    return next((node for name in names if name and (node := view.node(name)) is not None), None)
+    return next((nodes[name] for name in names if name and name in nodes), None)
 
 
 def _unknown_node(probe: Probe, view: ClusterView) -> Refusal:

@@ -9,7 +9,7 @@ from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective, losses
 from gpuwizard.facts.model import Probe
 from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
-from gpuwizard.redact import redact_text
+from gpuwizard.redact import redact_value
 
 __all__ = [
     "STRATEGIES",
@@ -126,6 +126,8 @@ def outcome_refusals(
         found.append(Refusal("no-effect", f"the default handler would stay {after.default_runtime_name}"))
     lost = losses(before, after, announced)
     if lost:
-        words = ", ".join(f"{c.key} ({redact_text(c.before or '')} → {redact_text(c.after or 'gone')})" for c in lost)
+        words = ", ".join(
+            f"{c.key} ({redact_value(c.key, c.before or '')} → {redact_value(c.key, c.after or 'gone')})" for c in lost
+        )
         found.append(Refusal("would-lose", f"the change would lose {words}"))
     return tuple(found)

@@ -12,6 +12,7 @@ from gpuwizard.plan.alike import AlikeHosts
 from gpuwizard.plan.digest import fingerprint, plan_hash
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
 from gpuwizard.plan.shown import cleaned, shown_yaml
+from gpuwizard.redact import hide_secrets, redact_text, secrets_in
 from gpuwizard.steps import desired_objects, labels, runtime, runtime_class
 
 __all__ = ["boot_of", "build_plan", "reads_of", "versions_of"]
@@ -35,7 +36,9 @@ def build_plan(
         _host(name, probes[name], alike.planned(name, probes[name]), answers, view, nodes) for name in sorted(probes)
     ]
     for name, why in sorted((unreachable or {}).items()):
-        refusal = Refusal("unreachable", f"not reached: {clean_line(why)}", "see that it can be logged in to")
+        refusal = Refusal(
+            "unreachable", f"not reached: {redact_text(clean_line(why))}", "see that it can be logged in to"
+        )
         hosts.append(HostPlan(name, "none", refusal.why, refusals=(refusal,)))
     hosts.sort(key=lambda h: h.name)
     wanted = desired_objects(answers, probes)
@@ -76,7 +79,7 @@ def _host(
 ) -> HostPlan:
     facts = probe.facts
     node = _node(probe, nodes)
-    refusals = planned.refusals
+    refusals = tuple(_safe(refusal, probe) for refusal in planned.refusals)
     if not refusals and _takes_part(planned, probe) and view is not None and view.error is None and node is None:
         refusals = (_unknown_node(probe, view),)
     actions: list[HostAction] = []
@@ -87,7 +90,7 @@ def _host(
     return HostPlan(
         name=name,
         strategy=planned.strategy,
-        reason=refusals[0].why if refusals else planned.reason,
+        reason=refusals[0].why if refusals else redact_text(planned.reason),
         actions=tuple(actions),
         refusals=refusals,
         reads=reads_of(probe),
@@ -96,6 +99,14 @@ def _host(
         node_name=node.name if node is not None else facts.kubernetes.node_name,
         control_plane=facts.kubernetes.role in ("server", "control-plane"),
     )
+
+
+def _safe(refusal: Refusal, probe: Probe) -> Refusal:
+    """Without secrets: what is wrong with a file is often told with the very line that is wrong."""
+    known = frozenset[str]().union(
+        *(secrets_in(file.content.text(), path) for path, file in probe.files.items() if file.content is not None)
+    )
+    return Refusal(refusal.id, hide_secrets(refusal.why, known), hide_secrets(refusal.remedy, known))
 
 
 def _takes_part(planned: HostPlanned, probe: Probe) -> bool:
@@ -122,7 +133,7 @@ def _cluster(wanted: tuple[dict[str, Any], ...], view: ClusterView | None) -> Cl
     if view is None:
         return ClusterPlan()
     if view.error is not None:
-        refusal = Refusal("cluster", f"the cluster was not looked at: {clean_line(view.error)}")
+        refusal = Refusal("cluster", f"the cluster was not looked at: {redact_text(clean_line(view.error))}")
         return ClusterPlan(refusals=(refusal,), server=view.server)
     actions: list[ApplyObject] = []
     refusals: list[Refusal] = []
@@ -139,7 +150,7 @@ def _cluster(wanted: tuple[dict[str, Any], ...], view: ClusterView | None) -> Cl
             refusals.append(
                 Refusal(
                     "object",
-                    f"{key}: {clean_line(state.error)}",
+                    f"{key}: {redact_text(clean_line(state.error))}",
                     "nothing is forced: settle who owns it, or allow it to this user, and plan again",
                 )
             )

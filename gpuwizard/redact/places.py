@@ -18,6 +18,7 @@ _GAP = re.compile(r"(?:[\s,]+|#[^\n]*)*")
 _BARE = re.compile(r"[^\s,\]}#]+")
 _REST = re.compile(r"[^\n#]*")
 _DEEPEST = 60
+_MOST_NODES = 50_000
 Path = tuple[str, ...]
 
 
@@ -173,13 +174,13 @@ def _yaml(text: str) -> Iterator[Value]:
         roots = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError):
         return
-    seen: set[int] = set()
+    seen: set[tuple[Path, int]] = set()
     waiting: list[tuple[Path, yaml.Node]] = [((), root) for root in reversed(roots) if root is not None]
-    while waiting:
+    while waiting and len(seen) < _MOST_NODES:
         path, node = waiting.pop()
-        if id(node) in seen:
+        if (path, id(node)) in seen:
             continue
-        seen.add(id(node))
+        seen.add((path, id(node)))  # an anchor's value is a secret if it is one under any of its keys
         if isinstance(node, yaml.ScalarNode):
             yield Value(path, node.start_mark.index, node.end_mark.index)
         elif isinstance(node, yaml.SequenceNode):

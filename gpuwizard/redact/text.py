@@ -24,6 +24,9 @@ _QUOTED_PAIR = re.compile(
     rf"(?i)(?P<head>(?P<quote>[\"'])-{{0,2}}{KEY}[ \t]*[:=][ \t]*)"
     r"(?P<value>(?:(?!(?P=quote))[^\\\n]|\\.)+)(?=(?P=quote))"
 )
+_ARGUMENT = re.compile(
+    rf"(?i)(?P<head>--{KEY}(?:[ \t]+|[\"'],\s*[\"']|[\"']?[ \t]*\n[ \t]*-[ \t]+[\"']?))(?P<value>[^\s\"'‹-][^\s\"']*)"
+)
 _ENVIRONMENT = re.compile(rf"(?im)(?P<head>^[ \t]*(?:export[ \t]+)?{KEY}=)(?P<value>[^\s\"'\[{{][^\n]*?)(?=[ \t]*\r?$)")
 _YAML_LINE = re.compile(
     rf"(?im)(?P<head>^[ \t]*(?:#+[ \t]*)?(?:- )?[\"']?{KEY}[\"']?[ \t]*:[ \t]+)"
@@ -34,8 +37,8 @@ _YAML_BLOCK = re.compile(
     r"(?P<value>[|>][+-]?[0-9]?[ \t]*\n(?:(?P=indent)[ \t]+[^\n]*(?:\n|$))+)"
 )
 _HARMLESS = re.compile(r"(?i)^(?:true|false|null|none|~|\"\"|''|\{|\[|\|-?|>-?)?$")
-_BEARER = re.compile(r"(?i)\b(?P<head>(?:bearer|basic)[ \t]+)(?P<value>[\w~+/.=-]{8,})")
-_URL_LOGIN = re.compile(r"(?P<head>\b[a-zA-Z][\w+.-]*://[^\s/:@\"']*:)(?!\d+[/?#])(?P<value>[^\s\"']+)(?=@)")
+_BEARER = re.compile(r"(?i)\b(?P<head>(?:bearer|basic)[ \t]+)(?P<value>[\w~+/.=%!:-]{8,})")
+_URL_LOGIN = re.compile(r"(?P<head>\b[a-zA-Z][\w+.-]{0,20}://[^\s/:@\"']*:)(?!\d+[/?#])(?P<value>[^\s\"']+)(?=@)")
 _URL_TOKEN = re.compile(r"(?i)(?P<head>\bhttps?://)(?P<value>[^\s/:@\"'‹]+)(?=@)")
 _PROXY_LOGIN = re.compile(
     r"(?i)(?P<head>proxy(?:\\*[\"'])?[ \t]*[=:][ \t]*(?:\\*[\"'])?[^\s/:@\"'\\]+:)(?P<value>[^\s\"'‹]+)(?=@)"
@@ -45,7 +48,7 @@ _PEM = re.compile(
 )
 _K3S_TOKEN = re.compile(r"(?P<head>)(?P<value>\bK10[0-9a-f]{64}::[^\s\"']+)")
 _PATTERNS: tuple[re.Pattern[str], ...] = (
-    _PEM, _YAML_BLOCK, _YAML_LINE, _K3S_TOKEN, _LIST, _QUOTED_PAIR,
+    _PEM, _YAML_BLOCK, _YAML_LINE, _K3S_TOKEN, _LIST, _QUOTED_PAIR, _ARGUMENT,
     _ENVIRONMENT, _BEARER, _PROXY_LOGIN, _URL_LOGIN, _URL_TOKEN, _PAIR,
 )  # fmt: skip
 _MARK = "‹redacted"

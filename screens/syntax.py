@@ -5,6 +5,7 @@ The old and the new side of each hunk are read apart, so that a string over seve
 
 import functools
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from pygments.lexer import Lexer
@@ -40,7 +41,7 @@ def pieces(diff: tuple[DiffLine, ...], path: str) -> tuple[tuple[Piece, ...], ..
 
 def _hunks(diff: Sequence[DiffLine]) -> Iterator[tuple[int, int]]:
     starts = [number for number, line in enumerate(diff) if line.kind == "hunk"]
-    yield from zip(starts, [*starts[1:], len(diff)], strict=True)
+    yield from pairwise([*starts, len(diff)])
 
 
 def _lexed(lexer: Lexer, lines: Sequence[str]) -> Iterator[tuple[Piece, ...]]:

@@ -4,7 +4,7 @@ One function for every front end: `effects` says what changes and, of the defaul
 that it does not. Values are redacted and cleaned here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,16 +74,17 @@ def effects(changes: Sequence[EffectiveChange], check: Check | None = None) -> t
     return (*told, Effect("unchanged", "everything else", "unchanged"))
 
 
-def _handlers(changes: Iterable[str], known: Iterable[str]) -> list[str]:
+def _handlers(changes: Mapping[str, EffectiveChange], known: Iterable[str]) -> list[str]:
     """The handlers that the keys are about. ``handler a.B`` is option B of handler a, unless there is a handler of
-    that name: options begin with a capital letter."""
+    that name or the value is a handler's type; options begin with a capital letter."""
     names = set(known)
     found: dict[str, None] = {}
-    for key in changes:
+    for key, change in changes.items():
         if key.startswith(_HANDLER):
             name = key.removeprefix(_HANDLER)
             head, dot, option = name.rpartition(".")
-            is_option = dot and name not in names and (head in names or option[:1].isupper())
+            has_type = (change.after or change.before or "").startswith("io.containerd.")
+            is_option = dot and name not in names and (option[:1].isupper() or (head in names and not has_type))
             found[head if is_option else name] = None
     return list(found)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gpuwizard.containerd import schema
 from gpuwizard.containerd.effective import cri_tables, refused_dump
+from gpuwizard.containerd.judge import disabled_plugins
 from gpuwizard.containerd.merge import load
 from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3
 from gpuwizard.containerd.release import Release
@@ -27,7 +28,7 @@ def predicted_dump(files: Mapping[str, bytes], main: str, version: str) -> Mappi
 def _predicted(files: tuple[tuple[str, bytes], ...], main: str, version: str) -> Mapping[str, Any] | str:
     release = Release.parse(version)
     merged = load(dict(files), main, release)
-    problem = refused_dump(merged, release)
+    problem = refused_dump(merged, release) if merged.dumps else merged.error
     if problem is not None:
         return problem
     runtime, images, _ = cri_tables(merged, release)
@@ -36,8 +37,12 @@ def _predicted(files: tuple[tuple[str, bytes], ...], main: str, version: str) ->
     else:
         runtime = _known(runtime, schema.cri_1(release))
     document: dict[str, Any] = {"version": release.config_version, "disabled_plugins": list(merged.disabled)}
+    disabled = disabled_plugins(merged, release)
     if release.major >= 2:
-        return document | {"plugins": {RUNTIME_V3: runtime, IMAGES_V3: images}}
+        parts = {RUNTIME_V3: runtime, IMAGES_V3: images}
+        return document | {"plugins": {name: part for name, part in parts.items() if name not in disabled}}
+    if CRI_V2 in disabled:
+        return document | {"plugins": {}}
     containerd = {**runtime["containerd"], "snapshotter": images["snapshotter"]}
     whole = {**runtime, "containerd": containerd, "sandbox_image": images["pinned_images"]["sandbox"]}
     return document | {"plugins": {CRI_V2: whole | {"registry": images["registry"]}}}

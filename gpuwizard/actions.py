@@ -53,12 +53,14 @@ class Activation:
 
     ``restart``: systemd restarts it. ``snap-restart``: ``snap restart`` of `snap`, the service as snapd names it
     (``k8s.containerd``). ``watched``: nobody is asked, because the unit watches its files and restarts its runtime by
-    itself (k0s, `runtimes.md §6`).
+    itself (k0s, `runtimes.md §6`). `stops_containers` is true when the containers of that runtime end with it (Docker
+    without live-restore).
     """
 
     unit: str
     verb: Literal["restart", "snap-restart", "watched"] = "restart"
     snap: str | None = None
+    stops_containers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Check:
 
     `handlers` must all be defined, `default_handler` must be the default, `cri_socket` answers with its CRI
     plugins ok. `config_path` and `binary` are what `config dump` is run with. `rendered` is the K3s/RKE2 rendered
-    file that must name the handlers (None elsewhere).
+    file that must name the handlers (None elsewhere), k0s' included. `kind` is whose commands judge and ask: `config
+    dump` and ``ctr``, ``dockerd --validate`` and ``docker info``, or ``crio config`` and ``crio status``.
     """
 
     unit: str
@@ -77,6 +80,7 @@ class Check:
     binary: str | None
     config_path: str | None
     rendered: str | None = None
+    kind: Literal["containerd", "docker", "crio"] = "containerd"
 
 
 @dataclass(frozen=True, slots=True)

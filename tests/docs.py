@@ -34,6 +34,7 @@ Choices for single hosts, by name:
 [host.gpu2]
 strategy = "in-place"       # as runtime.strategy
 default_runtime = "nvidia"  # as runtime.default_runtime
+convert = true              # as runtime.convert
 skip = true                 # look at it, change nothing
 ```
 """

@@ -1,14 +1,15 @@
 """Edits of TOML texts: they change exactly what was planned and no other byte's meaning."""
 
+import difflib
 import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from gpuwizard.containerd.edit import add_import, add_table, literal, set_value, verify
-from gpuwizard.containerd.statements import statements
+from gpuwizard.containerd.statements import flat_path, statements
 from gpuwizard.errors import RefusedError
 
 CRI = ("plugins", "io.containerd.grpc.v1.cri")
@@ -110,6 +111,55 @@ def test_comment_behind_a_changed_value_stays() -> None:
     assert 'default_runtime_name = "nvidia"  # ours\n' in set_value(
         text, (*CRI, "containerd", "default_runtime_name"), "nvidia"
     )
+
+
+KEYS = st.sampled_from(["a", "b", "c", "io.x.v1", "d e"])
+ODD_VALUES = st.sampled_from(
+    ["{ a = 1, b.c = 'x' }", "{}", "[{ a = 1 }, {}]", "1979-05-27", "0x1F", "-inf", "'''\n[a]\n'''", '"""\n#\n"""']
+)
+
+
+@st.composite
+def any_toml(draw: st.DrawFn) -> str:
+    """TOML of every style that the language has, valid or not: dotted keys, braces, arrays of tables, long strings."""
+    lines: list[str] = []
+    for _ in range(draw(st.integers(0, 6))):
+        path = flat_path(tuple(draw(st.lists(KEYS, min_size=1, max_size=3))), draw(st.sampled_from("\"'")))
+        value = draw(st.one_of(st.builds(literal, SCALARS), ODD_VALUES))
+        line = [f"{path} = {value}{draw(COMMENTS)}", f"  [{path}] # [a]", f"[[{path}]]", f"[ {path} ]", "# [a]", ""]
+        lines.append(draw(st.sampled_from(line)))
+    return draw(st.sampled_from(["\n", "\r\n"])).join(lines) + draw(st.sampled_from(["", "\n"]))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None, max_examples=200)
+@given(any_toml(), st.lists(KEYS, min_size=1, max_size=3), st.sampled_from(["new", True, 7, ["x"]]))
+def test_one_value_changes_and_all_other_lines_stay(text: str, keys: list[str], value: Any) -> None:
+    try:
+        expected = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        assume(False)
+    try:
+        new = set_value(text, tuple(keys), value)
+    except RefusedError:
+        return
+    node: dict[str, Any] = expected
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+    node[keys[-1]] = value
+    assert tomllib.loads(new) == expected
+    gone = [line for line in difflib.ndiff(lines_of(text), lines_of(new)) if line.startswith("- ") and line[2:].strip()]
+    assert len(gone) <= 1 or "'''" in text or '"""' in text
+    assert set_value(new, tuple(keys), value) == new
+
+
+@given(configs(), st.sampled_from(["ab.c", "d"]))
+def test_dotted_keys_get_a_dotted_line_beside_them(text: str, name: str) -> None:
+    """A header for a table that exists by dotted keys alone would be no TOML."""
+    first = f"x.{literal(name)}.y = 1 # mine\n"
+    new = set_value(first + text, ("x", name, "z"), "w")
+    assert new.startswith(first)
+    assert tomllib.loads(new)["x"] == {name: {"y": 1, "z": "w"}}
+    assert new.removeprefix(first) == f'x.{flat_path((name,))}.z = "w"\n{text}'
 
 
 @pytest.mark.parametrize(

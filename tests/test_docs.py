@@ -52,3 +52,15 @@ def test_the_readme_names_only_commands_that_exist() -> None:
     words = re.findall(r"^gpuwizard ([a-z]+)(?= |$)", "\n".join(blocks), re.MULTILINE)
     assert len(words) >= 4
     assert set(words) <= set(COMMANDS)
+
+
+def test_the_page_of_refusals_has_every_id() -> None:
+    page = (PAGES / "refusals.md").read_text(encoding="utf-8")
+    ids = set()
+    others = ("reasons", "docker", "crio", "microk8s", "k0s")
+    for module in ("refusals", "owned", "containerd", "containerd_convert", "containerd_plan", "k8s_snap", *others):
+        source = (ROOT / "gpuwizard" / "flavours" / f"{module}.py").read_text(encoding="utf-8")
+        ids |= set(re.findall(r'Refusal\(\s*"([a-z-]+)"', source))
+        ids |= set(re.findall(r'^    \(\s*"([a-z-]+)",', source, re.MULTILINE))
+    assert len(ids) > 25
+    assert ids == {name for name in ids if f"`{name}`" in page}

@@ -97,7 +97,7 @@ def test_only_what_is_wrong_with_an_existing_handler_is_repaired() -> None:
         '  BinaryName = "/usr/bin/nvidia-container-runtime" # as packaged\n'
     )
     probe = containerd_host("1.7.24", {MAIN: text})
-    planned = plan_host("n1", probe, Answers())
+    planned = plan_host("n1", probe, Answers(runtime=Runtime(cdi="leave")))
     new = after(probe, planned)[MAIN].decode()
     assert new == text + "  SystemdCgroup = true\n"
 
@@ -154,7 +154,7 @@ def test_a_handler_made_by_nvidia_ctk_is_right() -> None:
 
 REFUSALS = [
     ("cri-disabled", containerd_host("1.7.24", {MAIN: 'disabled_plugins = ["cri"]\n'})),
-    ("broken-now", containerd_host("1.7.24", {MAIN: 'version = 2\ndisabled_plugins = ["cri"]\n'})),
+    ("cri-disabled", containerd_host("1.7.24", {MAIN: 'version = 2\ndisabled_plugins = ["cri"]\n'})),
     ("broken-now", containerd_host("1.7.24", {MAIN: "version = 3\n"})),
     (
         "broken-now",
@@ -173,9 +173,8 @@ REFUSALS = [
         containerd_host(
             "2.1.9",
             {
-                MAIN: 'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n',
-                "/etc/containerd/conf.d/99-z.toml": "version = 3\n"
-                "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia]\nruntime_type = 'io.other.v1'\n",
+                MAIN: "version = 2\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata]\n"
+                "runtime_type = 'io.containerd.kata.v2'\n",
             },
         ),
     ),
@@ -209,7 +208,7 @@ def with_runtime(**changes: object) -> Probe:
     [
         ("not-running", with_runtime(running=False)),
         ("unknown-version", with_runtime(version=None)),
-        ("runtime-kind", with_runtime(kind="crio")),
+        ("runtime-kind", with_runtime(kind="podman")),
         ("no-runtime", replace(with_runtime(), facts=replace(with_runtime().facts, runtimes=()))),
     ],
 )
@@ -218,7 +217,7 @@ def test_runtimes_that_are_not_changed(reason: str, probe: Probe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flavour", "reason"), [("unknown", "unknown-flavour"), ("rke2", "flavour"), ("k0s", "flavour")]
+    ("flavour", "reason"), [("unknown", "unknown-flavour"), ("rke2", "flavour"), ("openshift", "flavour")]
 )
 def test_flavours_that_are_not_changed(flavour: str, reason: str) -> None:
     probe = with_runtime()

@@ -1,6 +1,9 @@
 # What PID 1 runs on the host without us: replace, restart, health; and the revert, by timer, by failure or at boot.
 # Part of the guard (see guard.sh).
 
+# Seconds after which a watching unit has taken a change up (k0s waits 3 s for more of them).
+WATCHED=8
+
 restart_unit() {
     still_applying || { WHY="the run is $STATE, nothing is restarted"; return 9; }
     restart_now
@@ -9,7 +12,13 @@ restart_unit() {
 restart_now() {
     unit_state "$(param unit)"
     printf '%s %s\n' "$(date +%s)" "$PID" >"$RUN/activated" && flush "$RUN/activated" || return 1
+    # Nobody is asked: the unit watches its files, and has seen the change by now or will in a moment.
+    [ "$(param verb)" != watched ] || return 0
     ctl reset-failed "$(param unit)" >/dev/null 2>&1 || :
+    if [ "$(param verb)" = snap-restart ] &&
+        snap restart --no-wait "$(param snap)" >/dev/null 2>"$RUN/restart.err" </dev/null 7>&- 8>&- 9>&-; then
+        return 0
+    fi
     # Newer systemd advises a daemon-reload here, which must not happen; what matters is seen by looking.
     ctl restart --no-block "$(param unit)" >/dev/null 2>"$RUN/restart.err" || {
         WHY="$(param unit) could not be restarted: $(one_line <"$RUN/restart.err")"
@@ -20,6 +29,12 @@ restart_now() {
 old_pid() {
     OLD_PID=0
     [ ! -r "$RUN/activated" ] || read -r _ OLD_PID <"$RUN/activated"
+}
+
+# A watching unit may have restarted its runtime before we came to look: what counts is the process of before the run.
+pid_before() {
+    old_pid
+    [ "$(param verb)" != watched ] || OLD_PID=$(param pid0)
 }
 
 # One attempt at the change; WHY says what failed. 9: a revert has begun, everything is its business now.
@@ -33,9 +48,13 @@ change() {
     drop_folders "$RUN/unmake"
     unit=$(param unit)
     [ -n "$unit" ] || return 0
-    note "step restart $unit"
+    if [ "$(param verb)" = watched ]; then
+        note "step restart $unit sees the change and restarts its runtime by itself"
+    else
+        note "step restart $unit"
+    fi
     change_one restart_unit || return
-    old_pid
+    pid_before
     note "step health $unit must come up within $(param limit) s and stay up for $(param hold) s"
     stay_up "$(param limit)" "$(param hold)" "$(wanted_cri)"
     case $? in
@@ -138,13 +157,17 @@ well_again() {
     unit=$(param unit)
     [ -n "$unit" ] && [ -z "$AT_BOOT" ] || return 0
     unit_state "$unit"
-    if [ ! -e "$RUN/activated" ] && [ "$PID" = "$(param pid0)" ]; then
+    if [ ! -e "$RUN/activated" ] && [ "$PID" = "$(param pid0)" ] && [ "$(param verb)" != watched ]; then
         return 0
     fi
     note "step revert-restart $unit"
     restart_now || return 1
     [ "$(param active0)" = active ] || return 0
     old_pid
+    if [ "$(param verb)" = watched ]; then
+        sleep "$WATCHED"
+        OLD_PID=0
+    fi
     cri=any
     [ "$(param cri0)" != ok ] || cri=ok
     stay_up 90 5 "$cri" && return 0

@@ -15,14 +15,40 @@ unit_state() {
     done <<END
 $shown
 END
+    # A unit that restarts its runtime by itself keeps its own process.
+    [ "$(param verb)" != watched ] || [ "$1" != "$(param unit)" ] || PID=$(watched_pid)
 }
 
-# The ctr that belongs to the runtime: next to its binary, else on PATH, else K3s' own.
+# Print the process of the containerd that reads the plan's configuration, 0 when none runs.
+watched_pid() {
+    config=$(param config)
+    for process in "$R"/proc/[0-9]*; do
+        { read -r name <"$process/comm"; } 2>/dev/null && [ "$name" = containerd ] || continue
+        words=$(tr '\0' ' ' 2>/dev/null <"$process/cmdline") || continue
+        case " $words " in
+            *" --config=$config "* | *" --config $config "* | *" -c $config "*)
+                echo "${process##*/}"
+                return
+                ;;
+        esac
+    done
+    echo 0
+}
+
+# The ctr that belongs to the runtime: next to its binary, else its flavour's own, else on PATH, else K3s' own.
 run_ctr() {
     beside=$(param binary)
     beside=${beside%/*}/ctr
+    flavour=
+    case $(param socket) in
+        */k0s/*) flavour=k0s ;;
+        /var/snap/microk8s/*) flavour=microk8s ;;
+    esac
     if [ -z "$R" ] && [ -x "$beside" ]; then
         timeout 20 "$beside" "$@"
+    elif [ -n "$flavour" ] && flavour=$(command -v "$flavour" || ls "/snap/bin/$flavour" 2>/dev/null); then
+        shift 2 # it knows its own socket
+        timeout 20 "$flavour" ctr "$@"
     elif command -v ctr >/dev/null 2>&1; then
         timeout 20 ctr "$@"
     elif command -v k3s >/dev/null 2>&1; then
@@ -33,8 +59,14 @@ run_ctr() {
     fi
 }
 
-# Print what the daemon says of its CRI plugins: ok, error, disabled or unreachable (runtimes.md section 12).
+# Print what the daemon says of its CRI plugins: ok, error, disabled or unreachable (runtimes.md section 12). Docker
+# and CRI-O have none: either they answer or they do not.
 cri_state() {
+    if [ "$(param kind)" = docker ] || [ "$(param kind)" = crio ]; then
+        if live_config "$RUN/live" 2>"$RUN/plugins.err"; then echo ok; else echo unreachable; fi
+        rm -f "$RUN/live"
+        return
+    fi
     if ! plugins=$(run_ctr -a "$R$(param socket)" plugins ls 2>"$RUN/plugins.err" </dev/null); then
         echo unreachable
         return
@@ -45,8 +77,57 @@ cri_state() {
         END { print bad ? "error" : seen ? "ok" : "disabled" }'
 }
 
-# Print "default NAME" and "handler NAME" lines of a configuration that containerd (or K3s) printed.
+# Ask the daemon of Docker or CRI-O for the configuration that it runs with; result in $1.
+live_config() {
+    case $(param kind) in
+        docker)
+            timeout 20 docker -H "unix://$R$(param socket)" info --format \
+                '{{range $n, $_ := .Runtimes}}handler {{$n}}{{println}}{{end}}default {{.DefaultRuntime}}' >"$1" </dev/null &&
+                grep -q '^default .' "$1"
+            ;;
+        crio)
+            # Before 1.26 the asking had a program of its own.
+            { timeout 20 crio status -s "$R$(param socket)" config >"$1" </dev/null ||
+                timeout 20 crio-status -s "$R$(param socket)" config >"$1" </dev/null; } && grep -q '^ *\[crio' "$1"
+            ;;
+    esac
+}
+
+# Print "default NAME" and "handler NAME" lines of a configuration that the runtime printed.
 handlers_of() {
+    case $(param kind) in
+        docker) cat "$1" ;;
+        crio) handlers_of_crio "$1" ;;
+        *) handlers_of_containerd "$1" ;;
+    esac
+}
+
+# `crio config` shows what is as it would be without any file behind "# "; a value that is set goes before it.
+handlers_of_crio() {
+    awk '
+        { gsub(/^[ \t]+|[ \t\r]+$/, "") }
+        { line = $0; silent = sub(/^# ?/, "", line) }
+        line ~ /^\[[A-Za-z0-9_."-]+\]$/ {
+            gsub(/"/, "", line)
+            inside = (line == "[crio.runtime]")
+            if (index(line, "[crio.runtime.runtimes.") == 1) {
+                name = substr(line, 24)
+                sub(/\].*$/, "", name)
+                sub(/\..*$/, "", name)
+                if (!(name in seen)) { seen[name] = 1; print "handler " name }
+            }
+            next
+        }
+        inside && line ~ /^default_runtime[ \t]*=/ {
+            sub(/^[^=]*=[ \t]*/, "", line)
+            gsub(/["\047]/, "", line)
+            if (silent) usual = line; else given = line
+        }
+        END { if (given != "") print "default " given; else if (usual != "") print "default " usual }' "$1"
+}
+
+# Those of containerd, and of a file that K3s or k0s wrote for it.
+handlers_of_containerd() {
     awk '
         { gsub(/^[ \t]+|[ \t\r]+$/, "") }
         /^\[/ {
@@ -94,6 +175,8 @@ as_planned() {
 # A default handler without definition takes the node down, and config dump does not say so.
 default_defined() {
     default=$(sed -n 's|^default ||p' "$1" | tail -n 1)
+    # Docker takes a shim by its own name.
+    case $(param kind)$default in dockerio.containerd.*) return 0 ;; esac
     if [ -n "$default" ] && ! grep -q -x -F "handler $default" "$1"; then
         WHY="the default handler $default is not defined"
         return 1
@@ -108,8 +191,18 @@ dump_config() {
     timeout 60 "$binary" --config "$R$(param config)" config dump >"$1" 2>"$1.err" </dev/null
 }
 
-# Does what is on the disk now give the handlers as planned?
+# Does what is on the disk now (Docker, CRI-O: what the daemon runs with) give the handlers as planned?
 handlers_live() {
+    if [ "$(param kind)" = docker ] || [ "$(param kind)" = crio ]; then
+        if ! live_config "$RUN/live" 2>"$RUN/plugins.err"; then
+            WHY="$(param unit) does not answer: $(one_line <"$RUN/plugins.err")"
+            return 1
+        fi
+        as_planned "$RUN/live"
+        set -- "$?"
+        rm -f "$RUN/live" "$RUN/handlers.now"
+        return "$1"
+    fi
     if [ -n "$(param rendered)" ]; then
         if [ ! -r "$R$(param rendered)" ]; then
             WHY="$(param rendered) is not there"

@@ -83,11 +83,73 @@ judge_now() {
     unshare -m sh "$RUN/guard.sh" judge-inside "$ID" "$outside" >/dev/null 2>"$RUN/judge/err" </dev/null
 }
 
+# The words with which the unit's process was started, one a line, without the program itself.
+real_arguments() {
+    unit_state "$(param unit)"
+    [ ! -r "$R/proc/$PID/cmdline" ] || tr '\0' '\n' <"$R/proc/$PID/cmdline" | sed 1d
+}
+
+# Docker judges a file wherever it lies: with the daemon's real flags, because one of them that is in the file as well
+# stops it. It takes an unknown default runtime, which the plan has looked at.
+judge_docker() {
+    real_arguments >"$RUN/judge/arguments"
+    binary=$(param binary)
+    [ -z "$R" ] || binary=${binary##*/}
+    judged=0
+    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED <&3; do
+        [ "$KIND" = write ] && [ "$CONFIGURED" = "$(param config)" ] && [ "$AFTER" != absent ] || continue
+        set --
+        while IFS= read -r word; do set -- "$@" "$word"; done <"$RUN/judge/arguments"
+        if ! timeout 60 "$binary" "$@" --validate --config-file "$RUN/after/$N" >"$RUN/judge/err" 2>&1 </dev/null; then
+            if grep -q 'unknown flag: --validate' "$RUN/judge/err"; then
+                rm -rf "$RUN/judge"
+                say "step judge this dockerd cannot judge a file: the plan's own judgement counts"
+                return 0
+            fi
+            refuse judge "the host's own dockerd refuses the new $CONFIGURED: $(one_line <"$RUN/judge/err")"
+        fi
+        judged=$((judged + 1))
+    done 3<"$RUN/table"
+    rm -rf "$RUN/judge"
+    say "step judge the host's own dockerd accepts the staged file ($judged judged)"
+}
+
+# CRI-O prints what it makes of its file and of a copy of its folder with the staged file in it.
+judge_crio() {
+    real_arguments >"$RUN/judge/arguments"
+    binary=$(param binary)
+    [ -z "$R" ] || binary=${binary##*/}
+    judged=0
+    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED <&3; do
+        case $CONFIGURED in */crio.conf.d/*) ;; *) continue ;; esac
+        [ "$KIND" = write ] || continue
+        mkdir -p "$RUN/judge/folder"
+        [ ! -d "${TARGET%/*}" ] || cp -a "${TARGET%/*}/." "$RUN/judge/folder" || broken "${TARGET%/*} could not be copied"
+        rm -f "$RUN/judge/folder/${TARGET##*/}"
+        [ "$AFTER" = absent ] || cat "$RUN/after/$N" >"$RUN/judge/folder/${TARGET##*/}" || broken "no room to judge"
+        set --
+        while IFS= read -r word; do set -- "$@" "$word"; done <"$RUN/judge/arguments"
+        timeout 60 "$binary" "$@" --config-dir "$RUN/judge/folder" config >"$RUN/judge/dump" 2>"$RUN/judge/err" </dev/null ||
+            refuse judge "the host's own CRI-O refuses the new $CONFIGURED: $(one_line <"$RUN/judge/err")"
+        WHY=
+        as_planned "$RUN/judge/dump" || refuse judge "with the new $CONFIGURED, $WHY"
+        judged=$((judged + 1))
+    done 3<"$RUN/table"
+    rm -rf "$RUN/judge"
+    say "step judge the host's own CRI-O accepts the staged files ($judged judged)"
+}
+
 # Judge every prefix of the list of files, because a host can be cut off after each of them; the last one must also
 # be as planned. Leaves the dumps of now and of the end in dump.before and dump.after.
 judge() {
     rm -rf "$RUN/judge"
     mkdir "$RUN/judge" || broken "no room to judge"
+    case $(param kind) in
+        docker | crio)
+            "judge_$(param kind)"
+            return
+            ;;
+    esac
     if [ -z "$(param binary)" ]; then
         say "step judge nothing can be judged on this host before the restart: the plan's prediction counts"
         return 0

@@ -194,7 +194,7 @@ prepare() {
     if [ -n "$1" ]; then
         old="$HOME_FOLDER/runs/$1"
         [ -r "$old/table" ] || refuse unknown-run "this host has no record of run $1"
-        for key in unit socket binary config rendered; do
+        for key in unit socket binary config rendered kind verb snap; do
             sed -n "s|^$key=|$key=|p" "$old/params" | head -n 1 >>"$RUN/params"
         done
     fi

@@ -13,6 +13,10 @@
 #   containerd   unshare -m sh SCRIPT ARG…, mount --bind COPY FOLDER (inside it), BINARY --config FILE config dump,
 #                ctr -a SOCKET plugins ls
 #   K3s          k3s ctr -a SOCKET plugins ls (where there is no ctr)
+#   k0s          k0s ctr plugins ls
+#   MicroK8s     microk8s ctr plugins ls, snap restart --no-wait SERVICE
+#   Docker       dockerd FLAG… --validate --config-file FILE, docker -H SOCKET info --format FORMAT
+#   CRI-O        crio FLAG… --config-dir FOLDER config, crio status -s SOCKET config (or crio-status)
 #   if present   restorecon, chcon, getfattr, setfattr, lsattr, journalctl
 # Time is only ever `sleep N` and `date +%s`.
 

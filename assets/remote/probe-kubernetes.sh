@@ -174,6 +174,7 @@ look_at_service_path() { # where a running K3s or RKE2 looks for programs: of it
 look_at_k0s() {
     case " $kube_programs" in *' k0s '*) ;; *) [ -e "$R/etc/k0s" ] || return 0 ;; esac
     add_file /etc/k0s/containerd.toml
+    add_file /etc/k0s/containerd.d/99-gpuwizard-nvidia.toml
     for file in "$R"/etc/k0s/containerd.d/*.toml; do add_existing "$file"; done
 }
 

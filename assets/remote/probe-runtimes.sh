@@ -166,6 +166,10 @@ look_at_rancher() { # K3s and RKE2: their rendered file says it, and the binary 
 dump_config() { # containerd's own view of its files; its socket, where no argument names it
     dump=
     [ "$ROOT" = 1 ] || return 0
+    if [ -n "$PACKAGE" ]; then # a release that is known: what it makes of its files is worked out where they are read
+        grep_settings
+        return 0
+    fi
     if [ -z "$R" ] && ! have "$run_binary"; then return 0; fi
     dump=$(limit 10 "$run_binary" --config "$R$run_config" config dump 2>/dev/null </dev/null)
     STATUS=$?
@@ -180,7 +184,17 @@ dump_config() { # containerd's own view of its files; its socket, where no argum
         capture "containerd-error:$run_key" 10 "$run_binary" --config "$R$run_config" config dump
         ;;
     esac
-    if [ -z "$dump" ] && slurp "$R$run_config"; then dump=$TEXT; fi # better than nothing
+    if [ -n "$dump" ]; then read_settings; else grep_settings; fi
+}
+
+grep_settings() { # the same out of the files themselves: of its own and of all that were found by its imports
+    set -- "$R$run_config"
+    set -f
+    IFS=$NL
+    for file in $SEEN; do set -- "$@" "$R$file"; done
+    IFS=$BLANKS
+    set +f
+    dump=$(grep -hE '^[[:blank:]]*\[|^[^#]*(address|BinaryName)' "$@" /dev/null 2>/dev/null)
     read_settings
 }
 
@@ -216,6 +230,10 @@ ask_plugins() { # the CRI plugin's state, from the daemon itself
             ;;
         *) if have ctr; then capture "containerd-plugins:$run_key" 10 ctr --address "$R$run_socket" plugins ls; fi ;;
         esac
+        return 0
+    fi
+    if plugins_by_perl "$run_socket"; then
+        emit "containerd-plugins:$run_key" 0 "$TEXT"
         return 0
     fi
     run_ctr=
@@ -295,6 +313,7 @@ look_at_docker() {
         docker_files="$docker_files$entry$NL"
     done
     [ -n "$DOCKERDS" ] || in_path dockerd || return 0
+    add_file /var/lib/gpuwizard/docker-default-runtime
     for file in nvidia-container-runtime nvidia-container-runtime-hook nvidia-cdi-hook; do add_time "/usr/bin/$file"; done
     set -f
     IFS=$NL
@@ -333,6 +352,8 @@ look_at_crio() {
         add_tree "$R$crio_folder"
     done
     [ -n "$CRIOS" ] || in_path crio || return 0
+    add_file "$crio_folder/99-gpuwizard-nvidia.toml"
+    add_file /etc/nvidia-container-runtime/config.toml
     crio_unread=
     for file in "$R"/etc/crio/conf.d/*; do # a folder that guides name and CRI-O does not read
         if [ -f "$file" ]; then crio_unread="$crio_unread${file#"$R"}$NL"; fi

@@ -8,13 +8,14 @@ exactly the planned keys differ, the edit is refused. That catches every style t
 import copy
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from gpuwizard.clean import clean_line
 from gpuwizard.containerd.statements import Statement, flat_path, statements, string_end
 from gpuwizard.errors import RefusedError
 
-__all__ = ["add_import", "add_table", "literal", "set_value", "verify"]
+__all__ = ["add_import", "add_table", "literal", "newline_of", "parsed", "set_value", "verified", "verify"]
 
 Path = tuple[str, ...]
 
@@ -25,10 +26,10 @@ def add_table(text: str, path: Path, content: Mapping[str, Any], *, after: Path 
 
     Raises RefusedError when the text cannot take it.
     """
-    _parse(text)
-    every = list(statements(text))
+    parsed(text)
+    every = statements(text)
     model = [s for s in every if after is not None and s.kind == "table" and s.table[: len(after)] == after]
-    newline = _newline(text)
+    newline = newline_of(text)
     if model:
         own = [s for s in every if after is not None and s.table[: len(after)] == after]
         place = max(s.end for s in own)
@@ -49,23 +50,26 @@ def add_table(text: str, path: Path, content: Mapping[str, Any], *, after: Path 
 
 
 def set_value(text: str, path: Path, value: Any) -> str:
-    """Give key `path` the `value`: change its line (a comment behind it stays), or add a line to its table, or add
-    the table. Raises RefusedError when the text cannot take it."""
-    _parse(text)
-    every = list(statements(text))
+    """Give key `path` the `value`: change its line (a comment behind it stays), or add a line to its table or beside
+    the dotted keys of its table, or add the table. Raises RefusedError when the text cannot take it."""
+    parsed(text)
+    every = statements(text)
     existing = next((s for s in every if s.kind == "key" and s.path == path), None)
     if existing is not None:
         new = text[: existing.value_start] + literal(value) + text[existing.value_end :]
         return verify(text, new, {path: value})
     table = path[:-1]
     header = next((s for s in every if s.kind == "table" and s.path == table), None)
+    dotted = [s for s in every if s.kind == "key" and len(s.table) < len(table) and s.path[: len(table)] == table]
+    if header is None and dotted and len(dotted[-1].path) > len(table):
+        return verify(text, _add_dotted(text, dotted[-1], path, literal(value)), {path: value})
     if header is None and table:
         return verify(text, add_table(text, table, {path[-1]: value}), {path: value})
     if header is None:
         return verify(text, _add_top_level(text, every, path[-1], literal(value)), {path: value})
     place, indent = _place_in(text, every, header)
-    line = f"{indent}{flat_path(path[-1:])} = {literal(value)}{_newline(text)}"
-    head = text[:place] if text[:place].endswith("\n") else text[:place] + _newline(text)
+    line = f"{indent}{flat_path(path[-1:])} = {literal(value)}{newline_of(text)}"
+    head = text[:place] if text[:place].endswith("\n") else text[:place] + newline_of(text)
     return verify(text, head + line + text[place:], {path: value})
 
 
@@ -74,16 +78,16 @@ def add_import(text: str, pattern: str) -> str:
 
     A text whose list has the pattern already is returned as it is. Raises RefusedError when it cannot be done.
     """
-    imports = _parse(text).get("imports", [])
+    imports = parsed(text).get("imports", [])
     if pattern in imports:
         return text
-    every = list(statements(text))
+    every = statements(text)
     existing = next((s for s in every if s.kind == "key" and s.path == ("imports",)), None)
     if existing is None:
         new = _add_top_level(text, every, "imports", f"[{literal(pattern)}]")
     else:
         value = text[existing.value_start : existing.value_end]
-        new = text[: existing.value_start] + _appended(value, pattern, _newline(text)) + text[existing.value_end :]
+        new = text[: existing.value_start] + _appended(value, pattern, newline_of(text)) + text[existing.value_end :]
     return verify(text, new, {("imports",): [*imports, pattern]})
 
 
@@ -92,7 +96,7 @@ def verify(before: str, after: str, planned: Mapping[Path, Any]) -> str:
 
     Raises RefusedError otherwise: the file is then better edited by a person.
     """
-    expected = copy.deepcopy(_parse(before))
+    expected = copy.deepcopy(dict(parsed(before)))
     for path, value in planned.items():
         node = expected
         for part in path[:-1]:
@@ -102,17 +106,21 @@ def verify(before: str, after: str, planned: Mapping[Path, Any]) -> str:
         if value == {} and isinstance(node.get(path[-1]), dict):
             continue
         node[path[-1]] = value
+    return verified(after, expected, f"the edit of {', '.join(flat_path(p) for p in planned)}")
+
+
+def verified(text: str, expected: Mapping[str, Any], what: str) -> str:
+    """Return `text` when it parses to exactly `expected`. Raises RefusedError otherwise, naming `what` failed."""
     try:
-        result = tomllib.loads(after.removeprefix("\ufeff"))
-    except (tomllib.TOMLDecodeError, RecursionError):
+        result = parsed(text)
+    except RefusedError:
         result = None
     if not _same(expected, result):
-        keys = ", ".join(flat_path(p) for p in planned)
         raise RefusedError(
-            f"the edit of {keys} does not fit into the way this file is written",
+            f"{what} does not fit into the way this file is written",
             remedy="write the runtime tables as [plugins…] headers, then plan again",
         )
-    return after
+    return text
 
 
 def literal(value: Any) -> str:
@@ -131,7 +139,10 @@ def literal(value: Any) -> str:
             raise RefusedError(f"a value of type {type(value).__name__} cannot be written")
 
 
-def _parse(text: str) -> dict[str, Any]:
+@lru_cache(maxsize=64)
+def parsed(text: str) -> Mapping[str, Any]:
+    """The content of a text; nobody may change it, because it is kept for the next who asks. Raises RefusedError for a
+    text that is no TOML."""
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -155,7 +166,8 @@ def _leaves(path: Path, content: Mapping[str, Any]) -> dict[Path, Any]:
     return found or {path: {}}
 
 
-def _newline(text: str) -> str:
+def newline_of(text: str) -> str:
+    """How this text ends its lines."""
     first = text.find("\n")
     return "\r\n" if first > 0 and text[first - 1] == "\r" else "\n"
 
@@ -180,7 +192,7 @@ def _table_lines(path: Path, content: Mapping[str, Any], indent: str, step: str,
     return lines
 
 
-def _place_in(text: str, every: list[Statement], header: Statement) -> tuple[int, str]:
+def _place_in(text: str, every: tuple[Statement, ...], header: Statement) -> tuple[int, str]:
     """Where a new line of that table goes, behind its last own key, and with which indentation."""
     own = [s for s in every if s.kind == "key" and s.table == header.path and s.start >= header.end]
     if own:
@@ -188,8 +200,16 @@ def _place_in(text: str, every: list[Statement], header: Statement) -> tuple[int
     return header.end, _indent(text, header) + "  "
 
 
-def _add_top_level(text: str, every: list[Statement], key: str, value: str) -> str:
-    newline = _newline(text)
+def _add_dotted(text: str, beside: Statement, path: Path, value: str) -> str:
+    """A line of dotted keys behind `beside`, whose table exists by such keys alone: a header for it is no TOML."""
+    head, newline = text[: beside.end], newline_of(text)
+    head += "" if head.endswith("\n") else newline
+    key = flat_path(path[len(beside.table) :])
+    return f"{head}{_indent(text, beside)}{key} = {value}{newline}{text[beside.end :]}"
+
+
+def _add_top_level(text: str, every: tuple[Statement, ...], key: str, value: str) -> str:
+    newline = newline_of(text)
     line = f"{key} = {value}{newline}"
     top = [s for s in every if s.kind == "key" and not s.table]
     version = next((s for s in top if s.path == ("version",)), None)

@@ -11,6 +11,7 @@ __all__ = ["CRI_V2", "IMAGES_V3", "RUNTIME_V3", "Effective"]
 CRI_V2 = "io.containerd.grpc.v1.cri"
 RUNTIME_V3 = "io.containerd.cri.v1.runtime"
 IMAGES_V3 = "io.containerd.cri.v1.images"
+_RUNC_TYPES = ("", None, "io.containerd.runc.v1", "io.containerd.runc.v2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,10 @@ class Effective:
 
     @property
     def cgroup_driver(self) -> str | None:
-        """The driver that 2.x reports to the kubelet: the default handler's (`runtimes.md §1.4`)."""
-        handler = self.runtimes.get(self.default_runtime_name or "")
-        if handler is None:
-            return None
-        return "systemd" if handler.options.get("SystemdCgroup") is True else "cgroupfs"
+        """The driver that 2.x reports to the kubelet: that of the first handler with runc's options, the default one
+        before the others in their alphabetical order (`runtimes.md §1.4`). None when there is no such handler."""
+        for name in (self.default_runtime_name or "", *sorted(self.runtimes)):
+            handler = self.runtimes.get(name)
+            if handler is not None and handler.runtime_type in _RUNC_TYPES:
+                return "systemd" if handler.options.get("SystemdCgroup") is True else "cgroupfs"
+        return None

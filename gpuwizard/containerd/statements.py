@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 __all__ = ["Statement", "flat_path", "statements", "string_end"]
@@ -27,8 +28,14 @@ class Statement:
     value_end: int
 
 
-def statements(text: str) -> Iterator[Statement]:
-    """The statements of a valid TOML text in order; comments and blank lines lie between them."""
+@lru_cache(maxsize=64)
+def statements(text: str) -> tuple[Statement, ...]:
+    """The statements of a valid TOML text in order; comments and blank lines lie between them. Kept, because one text
+    is edited several times, and the hosts of a fleet have the same files."""
+    return tuple(_statements(text))
+
+
+def _statements(text: str) -> Iterator[Statement]:
     table: tuple[str, ...] = ()
     position = 1 if text.startswith("\ufeff") else 0
     while position < len(text):
@@ -58,6 +65,7 @@ def flat_path(path: tuple[str, ...], quote: str = '"') -> str:
     return ".".join(p if ok else f"{quote}{p}{quote}" for p, ok in zip(path, bare, strict=True))
 
 
+@lru_cache(maxsize=4096)
 def _key_path(key: str) -> tuple[str, ...]:
     parts: list[str] = []
     node: object = tomllib.loads(f"{key} = 0")

@@ -7,7 +7,8 @@ from gpuwizard.containerd.k3s_template import K3sRelease
 from gpuwizard.containerd.release import Release
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import Probe, RuntimeFacts
-from gpuwizard.flavours import containerd, k3s
+from gpuwizard.flavours import containerd, crio, docker, k0s, k3s, k8s_snap, microk8s
+from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.option import STRATEGIES, Flavour, StrategyOption, host_refusals, refused
 
 __all__ = ["STRATEGIES", "StrategyOption", "flavour_of", "plan_host", "strategies"]
@@ -15,8 +16,6 @@ __all__ = ["STRATEGIES", "StrategyOption", "flavour_of", "plan_host", "strategie
 _NAMES = {
     "rke2": "RKE2",
     "k8s-snap": "Canonical Kubernetes",
-    "microk8s": "MicroK8s",
-    "k0s": "k0s",
     "openshift": "OpenShift",
     "microshift": "MicroShift",
     "kind": "kind",
@@ -57,12 +56,21 @@ def strategies(probe: Probe) -> tuple[StrategyOption, ...]:
 
 def flavour_of(probe: Probe) -> Flavour:
     """The module that knows this host's runtime: by its Kubernetes, else by the kind of the runtime itself."""
-    module: Flavour | None = _BY_KUBERNETES.get(probe.facts.kubernetes.flavour)
+    runtime = runtime_of(probe.facts)
+    module = _BY_KIND.get(runtime.kind) if runtime is not None else None
+    module = module or _BY_KUBERNETES.get(probe.facts.kubernetes.flavour)
     return module if module is not None else containerd
 
 
 _BY_KUBERNETES: dict[str, Flavour] = {
+    "k0s": k0s,
     "k3s": k3s,
+    "k8s-snap": k8s_snap,
+    "microk8s": microk8s,
+}
+_BY_KIND: dict[str, Flavour] = {
+    "crio": crio,
+    "docker": docker,
 }
 
 
@@ -97,7 +105,7 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
                 "probe as root; `gpuwizard check` shows what was found",
             ),
         )
-    if flavour in _NAMES:
+    if flavour in _NAMES and flavour not in _BY_KUBERNETES:
         return (
             Refusal(
                 "flavour",
@@ -105,10 +113,12 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
                 "its hosts can be looked at and validated; set strategy none for them",
             ),
         )
-    runtime = containerd.chosen_runtime(facts)
+    if flavour == "k0s" and k0s.waits_for_us(probe):
+        return ()
+    runtime = runtime_of(facts)
     if runtime is None:
-        return (Refusal("no-runtime", "no containerd was found that a kubelet could use"),)
-    if runtime.kind != "containerd":
+        return (containerd.no_runtime(facts),)
+    if runtime.kind != "containerd" and runtime.kind not in _BY_KIND:
         return (Refusal("runtime-kind", f"the kubelet uses {runtime.kind}, which this version does not change"),)
     if runtime.running is False:
         unit = runtime.unit or "its service"
@@ -123,9 +133,9 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
 
 
 def _unknown_versions(probe: Probe, runtime: RuntimeFacts) -> tuple[Refusal, ...]:
-    """What containerd does with a file depends on its release, and what K3s renders on its own."""
+    """What a runtime does with a file depends on its release, and what K3s renders on its own."""
     if runtime.version is None:
-        return (Refusal("unknown-version", "the version of containerd is not known", "probe as root"),)
+        return (Refusal("unknown-version", f"the version of {runtime.kind} is not known", "probe as root"),)
     try:
         Release.parse(runtime.version)
         if probe.facts.kubernetes.flavour == "k3s" and probe.facts.kubernetes.version is not None:

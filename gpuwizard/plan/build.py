@@ -8,6 +8,7 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
 from gpuwizard.facts.cluster import ClusterView, NodeView, ObjectState, key_of
 from gpuwizard.facts.model import Probe
+from gpuwizard.flavours.refusals import live_refusal
 from gpuwizard.plan.alike import AlikeHosts
 from gpuwizard.plan.digest import fingerprint, plan_hash
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
@@ -82,6 +83,8 @@ def _host(
     refusals = tuple(_safe(refusal, probe) for refusal in planned.refusals)
     if not refusals and _takes_part(planned, probe) and view is not None and view.error is None and node is None:
         refusals = (_unknown_node(probe, view),)
+    if not refusals and node is not None and (live := live_refusal(node.runtime_handlers, planned)) is not None:
+        refusals = (live,)
     actions: list[HostAction] = []
     if not refusals:
         actions += runtime.actions(name, planned.change)

@@ -6,7 +6,6 @@ from gpuwizard.actions import Action, Restart, WriteFile
 
 __all__ = ["impact"]
 
-_DOCKER = ("docker.service", "snap.docker.dockerd.service")
 _SERVERS = ("k3s", "rke2")
 
 
@@ -23,10 +22,10 @@ def impact(actions: Sequence[Action], *, control_plane: bool = False) -> Iterato
 
 def _restart(action: Restart, *, control_plane: bool) -> Iterator[str]:
     unit, verb = action.activation.unit, action.activation.verb
-    if verb == "watched":
+    if action.activation.stops_containers:
+        yield f"{unit} restarts, and every container of it stops"
+    elif verb == "watched":
         yield f"{unit} sees the new file and restarts its runtime by itself; pods that run keep running"
-    elif unit in _DOCKER:
-        yield f"{unit} restarts; containers that run stop, unless live-restore is on in Docker"
     else:
         yield f"{unit} restarts; pods that run keep running, new ones wait for a moment"
     if control_plane and unit.startswith(_SERVERS):

@@ -1,8 +1,9 @@
 """What a flavour wants for one host, as actions in order: the files, then the restart."""
 
 from collections.abc import Iterator
+from typing import assert_never
 
-from gpuwizard.actions import FileChange, HostAction, HostChange, Restart, WriteFile
+from gpuwizard.actions import Activation, FileChange, HostAction, HostChange, Restart, WriteFile
 
 __all__ = ["actions"]
 
@@ -23,11 +24,24 @@ def actions(name: str, change: HostChange) -> Iterator[HostAction]:
             f"{name}:restart:{change.activation.unit}",
             change.activation,
             change.check,
-            f"restart {change.activation.unit}",
+            activation_words(change.activation),
             change.effective if on_restart else (),
             change.prediction,
             change.undo,
         )
+
+
+def activation_words(activation: Activation) -> str:
+    """How a change is made live, in the words of a summary."""
+    match activation.verb:
+        case "restart":
+            return f"restart {activation.unit}"
+        case "snap-restart":
+            return f"snap restart {activation.snap or activation.unit}"
+        case "watched":
+            return f"wait until {activation.unit} restarts its runtime by itself"
+        case _:
+            assert_never(activation.verb)
 
 
 def _summary(file: FileChange) -> str:

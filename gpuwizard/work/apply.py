@@ -156,6 +156,8 @@ def guarded_change(run: _Run, host: HostPlan) -> GuardedChange:
         files=tuple(a.change for a in host.actions if isinstance(a, WriteFile)),
         undo=restart.undo if restart else (),
         unit=restart.activation.unit if restart else None,
+        verb=restart.activation.verb if restart else "restart",
+        snap=restart.activation.snap if restart else None,
         check=restart.check if restart else None,
         reads=host.reads,
         boot_id=host.boot_id,

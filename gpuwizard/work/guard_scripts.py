@@ -29,8 +29,9 @@ class GuardedChange:
     """One change of one host, ready to be handed over.
 
     `undo` are the edits that a revert of a restart-only change makes. `timeout` is T: seconds until the host reverts
-    by itself; `limit` how long the unit may take to come up; `hold` how long it must then stay up. `restores` names
-    the earlier run whose files are put back (then `files` is empty: the host has the bytes).
+    by itself; `limit` how long the unit may take to come up; `hold` how long it must then stay up. `verb` and `snap`
+    say how the change is made live (see `Activation`). `restores` names the earlier run whose files are put back (then
+    `files` is empty: the host has the bytes).
     """
 
     run_id: str
@@ -38,6 +39,8 @@ class GuardedChange:
     files: tuple[FileChange, ...] = ()
     undo: tuple[FileChange, ...] = ()
     unit: str | None = None
+    verb: str = "restart"
+    snap: str | None = None
     check: Check | None = None
     reads: Mapping[str, str] = field(default_factory=dict)
     boot_id: str | None = None
@@ -133,6 +136,8 @@ def _params(change: GuardedChange) -> bytes:
         "by": change.by,
         "boot": change.boot_id,
         "unit": change.unit,
+        "verb": change.verb if change.unit else None,
+        "snap": change.snap,
         "timeout": str(change.timeout),
         "limit": str(change.limit),
         "hold": str(change.hold),
@@ -143,6 +148,7 @@ def _params(change: GuardedChange) -> bytes:
         "binary": check.binary if check else None,
         "config": check.config_path if check else None,
         "rendered": check.rendered if check else None,
+        "kind": check.kind if check else None,
     }
     return "".join(f"{key}={_plain(value)}\n" for key, value in values.items() if value).encode()
 

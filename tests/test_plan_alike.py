@@ -159,7 +159,7 @@ def test_no_flavour_reads_what_was_taken_away() -> None:
     read: dict[str, set[str]] = {}
     for path in [*(ENGINE / "flavours").glob("*.py"), *(ENGINE / "containerd").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and node.attr in taken:
+            if isinstance(node, ast.Attribute) and node.attr in taken - {"index"}:  # lists have an index, too
                 read.setdefault(path.name, set()).add(node.attr)
     assert read == {}, "take it out of FORGOTTEN in gpuwizard/plan/alike.py"
 

@@ -58,6 +58,14 @@ KINDS = {
         [change("handler kata", None, "io.containerd.kata.v2"), change("handler kata.ConfigPath", None, "/k.toml")],
         "+ handler kata: added, type io.containerd.kata.v2, ConfigPath /k.toml",
     ),
+    "handler of CRI-O": (
+        [change("handler nvidia", None, "oci"), change("handler nvidia.runtime_path", None, "/usr/bin/n")],
+        "+ handler nvidia: added",
+    ),
+    "handler of Docker": (
+        [change("handler nvidia.path", "/usr/bin/old", "/usr/bin/n")],
+        "~ handler nvidia: binary /usr/bin/old → /usr/bin/n",
+    ),
     "handler with settings of its own": (
         [
             change("handler nvidia", None, RUNC, "same cgroup driver as runc"),
@@ -193,7 +201,8 @@ def test_the_json_says_the_same_as_the_lines() -> None:
             True,
             ["k3s.service restarts; pods that run keep", "the Kubernetes API of this server is away meanwhile"],
         ),
-        (Activation("docker.service", stops_containers=True), False, ["every container of it stops"]),
+        (Activation("docker.service", stops_containers=True), False, ["docker.service restarts, and every container"]),
+        (Activation("docker.service"), False, ["docker.service restarts; pods that run keep running"]),
         (Activation("k0sworker.service", "watched"), False, ["sees the new file and restarts its runtime by itself"]),
         (Activation("snap.k8s.containerd", "snap-restart", "k8s.containerd"), False, ["pods that run keep running"]),
     ],
@@ -210,6 +219,15 @@ def test_another_default_handler_is_told_to_those_whom_it_meets() -> None:
         {"n": containerd_host("1.7.24", {MAIN: DEBIAN})}, Answers(runtime=Runtime(default_runtime="nvidia")), None
     ).hosts[0]
     assert list(impact(host.actions))[-1] == "pods that start afterwards and name no runtime class run under nvidia"
+
+
+def test_docker_has_containers_and_runtimes() -> None:
+    default = change("default handler", "runc", "nvidia")
+    restart = Restart("id", Activation("docker.service"), replace(check(), kind="docker"), "restart", (default,))
+    assert list(impact((restart,))) == [
+        "docker.service restarts; containers that run keep running, new ones wait for a moment",
+        "containers that start afterwards and name no runtime run under nvidia",
+    ]
 
 
 # Groups

@@ -254,5 +254,5 @@ def _lost(lost: tuple[EffectiveChange, ...]) -> Iterator[Refusal]:
 
 def _words(change: EffectiveChange) -> str:
     """The lost values, without the secrets that registry settings may hold."""
-    before, after = (redact_value(change.key, v) for v in (change.before or "", change.after or "gone"))
+    before, after = (redact_value(change.key, value) for value in (change.before or "", change.after or "gone"))
     return f"{clean_line(change.key)} ({clean_line(before)} → {clean_line(after)})"

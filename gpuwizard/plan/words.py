@@ -20,7 +20,10 @@ MARKS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~", "unchang
 
 _HANDLER, _DEFAULT, _CDI = "handler ", "default handler", "CDI"
 _RUNC_TYPE = "io.containerd.runc.v2"
-_CGROUP, _BINARY = "SystemdCgroup", "BinaryName"
+_PLAIN_TYPES = (_RUNC_TYPE, "oci", "runc")
+"""The types of containerd, CRI-O and Docker that go without saying."""
+_CGROUP = "SystemdCgroup"
+_BINARIES = ("BinaryName", "runtime_path", "path")
 _PLUGINS = (
     "io.containerd.grpc.v1.cri.",
     "io.containerd.cri.v1.runtime.",
@@ -116,8 +119,9 @@ def _handler(name: str, own: dict[str, EffectiveChange]) -> Effect:
     cgroup, note = own.pop(_CGROUP, None), kind.note
     if note is None and kind.after == _RUNC_TYPE:
         note = f"cgroup driver {_driver(cgroup.after if cgroup else None)}"
-    own.pop(_BINARY, None)
-    parts = ["added"] if kind.after == _RUNC_TYPE else [f"added, type {_value(kind, kind.after)}"]
+    for option in _BINARIES:
+        own.pop(option, None)
+    parts = ["added"] if kind.after in _PLAIN_TYPES else [f"added, type {_value(kind, kind.after)}"]
     parts += [note] if note else []
     parts += [f"{clean_line(option)} {_value(c, c.after)}" for option, c in own.items() if c.after is not None]
     return Effect("added", subject, ", ".join(parts))
@@ -131,7 +135,7 @@ def _parts(kind: EffectiveChange | None, own: dict[str, EffectiveChange]) -> Ite
         if option == _CGROUP:
             note = f" ({change.note})" if change.note else ""
             yield f"cgroup driver {_driver(change.before)} → {_driver(change.after)}{note}"
-        elif option == _BINARY:
+        elif option in _BINARIES:
             yield f"binary {_arrow(change)}"
         else:
             yield f"{clean_line(option)} {_arrow(change)}"

@@ -108,6 +108,7 @@ async def test_words_stand_beside_the_diff_or_above_it(wizard: Make, planned: Se
             "What the runtime will see",
             "+ handler nvidia: added, same cgroup driver as runc",
             "= default handler: runc, unchanged",
+            "+ CDI: switched on",
             "= everything else: unchanged",
             "",
             "What it does to the host",

@@ -40,7 +40,14 @@ need_run() {
 
 # The value of one parameter of the run; empty when it has none.
 param() {
-    sed -n "s|^$1=||p" "$RUN/params" | head -n 1
+    while IFS= read -r param_line; do
+        case $param_line in
+            "$1="*)
+                printf '%s\n' "${param_line#*=}"
+                return
+                ;;
+        esac
+    done <"$RUN/params"
 }
 
 note() {

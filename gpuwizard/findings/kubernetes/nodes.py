@@ -105,7 +105,7 @@ RULES = (
         "warning",
         "the kubelet uses dockershim",
         "Before v1.24 a kubelet talks to Docker itself unless --container-runtime=remote is set.",
-        "Move the node to containerd, or make nvidia Docker's default runtime; gpuwizard does not change it.",
+        "Move the node to containerd, or make nvidia Docker's default runtime (runtime.default_runtime = nvidia).",
         _dockershim,
         ("hosts.md §7.1",),
         effect="Runtime classes and containerd's configuration have no effect; the upgrade to v1.24 stops the node.",

@@ -192,6 +192,8 @@ def _file(probe: Probe, place: Place, path: str, after: bytes | None) -> FileCha
 
 def _with_notes(reason: str, start: Situation, converted: str) -> str:
     notes = [clean_line(converted)] if converted else []
+    if start.own_version != start.version:
+        notes.append(f"a file of version {start.own_version} makes the CRI settings of {start.main} do nothing")
     if start.needs_cdi:
         notes.append("CDI is switched on")
     if start.release.line < (1, 7):

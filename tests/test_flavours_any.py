@@ -16,7 +16,7 @@ from tests.plan_probes import MAIN, applied, containerd_host
 from tests.snap_hosts import snap_host
 from tests.test_containerd_real import FILES, toml
 
-RELEASES = st.sampled_from(["1.6.20", "1.6.36", "1.7.13", "1.7.24", "2.0.1", "2.0.5", "2.1.9", "2.2.1", "2.3.4"])
+RELEASES = st.sampled_from(["1.6.20", "1.6.36", "1.7.13", "1.7.24", "2.0.5", "2.1.9", "2.2.1", "2.3.4"])
 IMPORTS = st.sampled_from([None, "/etc/containerd/conf.d/*.toml", "/etc/containerd/conf.d/*.toml"])
 BROKEN = {"broken-now", "cri-disabled", "unversioned-root", "not-editable"}
 KNOWN = BROKEN | {
@@ -36,7 +36,6 @@ KNOWN = BROKEN | {
     "would-lose",
     "cri-would-fail",
     "default-undefined",
-    "would-not-start",
 }
 
 

@@ -32,7 +32,7 @@ def dialect(files: dict[str, bytes], main: str, before: Effective, release: Rele
         last = [v for path in before.files if (v := _version(_data(files, path))) >= 2]
         if last and last[-1] > 2:
             return RUNTIME_V3, version, last[-1]
-    return plugin, version, version
+    return plugin, version, 2 if release.major < 2 and plugin == CRI_V2 and version < 2 else version
 
 
 def _dialect(files: dict[str, bytes], main: str, before: Effective, release: Release) -> tuple[str, int]:
@@ -41,8 +41,10 @@ def _dialect(files: dict[str, bytes], main: str, before: Effective, release: Rel
         return (RUNTIME_V3 if release.major >= 2 and version > 2 else CRI_V2), version or 2
     data = [_data(files, path) for path in {main: 0, **dict.fromkeys(before.files)}]
     if release.major < 2:
-        named = any(_names(d) for d in data if _version(d) < 2)
-        return ("cri", version) if named or version == 1 else (CRI_V2, 2)
+        last = next((v for d in reversed(data) if (v := _version(d))), 0)
+        if last >= 2:  # a file with a version decides for all, and short names would be fatal
+            return CRI_V2, version
+        return ("cri", version) if last == 1 or any(_names(d) for d in data) else (CRI_V2, 2)
     if _has_old_cri(data[0]):
         return "cri", version
     newer = max((_version(d) for d in data[1:]), default=0)

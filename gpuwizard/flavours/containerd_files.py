@@ -274,9 +274,9 @@ def _drop_in_text(start: Situation, default: str | None, *, cdi: bool, handler: 
 
 
 def _version_line(start: Situation) -> str:
-    """The version of our file. None in a root file's folder that says version 1 and stays as it is: 2.3 refuses a file
-    of a higher version than the root's, and takes one without."""
-    stays = start.before.root_version == 1 < start.version and _imported(start, drop_in_path(start.main))
+    """The version of our file. None beside a root file that has none, or 1, and stays as it is: 2.3 refuses a file of a
+    higher version than the first one that has any, and takes one without."""
+    stays = start.before.root_version < 2 <= start.version and _imported(start, drop_in_path(start.main))
     return "" if stays or not start.own_version else f"version = {start.own_version}\n"
 
 

@@ -67,7 +67,10 @@ class Effective:
     @property
     def cgroup_driver(self) -> str | None:
         """The driver that 2.x reports to the kubelet: that of the first handler with runc's options, the default one
-        before the others in their alphabetical order (`runtimes.md §1.4`). None when there is no such handler."""
+        before the others in their alphabetical order (`runtimes.md §1.4`). None when there is no such handler, or the
+        default one is not defined."""
+        if self.default_runtime_name not in self.runtimes:
+            return None
         for name in (self.default_runtime_name or "", *sorted(self.runtimes)):
             handler = self.runtimes.get(name)
             if handler is not None and handler.runtime_type in _RUNC_TYPES:

@@ -108,27 +108,36 @@ def plugin_tables(dialect: str) -> st.SearchStrategy[Tables]:
 
 
 DISABLED = st.lists(
-    one_of(CRI_V2, CRI_V2, "cri", "io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.zfs", RUNTIME_V3),
-    max_size=2,
+    one_of("io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.zfs", "opt", RUNTIME_V3), max_size=2
 )
 TOP = some(
     disabled_plugins=DISABLED,
-    required_plugins=one_of([], [], [CRI_V2], ["io.containerd.snapshotter.v1.native"], ["cri"]),
+    required_plugins=one_of([], [], [], [CRI_V2], ["io.containerd.snapshotter.v1.native"], ["cri"]),
     oom_score=one_of(0, -5),
     no_such_key=st.just("x"),
-    timeouts=some(**{"io.containerd.timeout.shim.load": one_of("5s", "5s", "5")}),
+    timeouts=some(**{"io.containerd.timeout.shim.load": one_of("5s", "5s", "5s", "5")}),
     proxy_plugins=some(nix=some(type=one_of("snapshot", "snapshot", "content"), address=st.just("/run/nix.sock"))),
     debug=some(level=one_of("info", "warn"), colour=st.just("red")),
 )
-SPOILS = one_of(*([None] * 14), "type", "twice", "syntax", "late", "table twice", "version type", "no table")
+SPOILS = one_of("type", "handler", "twice", "syntax", "late", "table twice", "version type", "no table")
+# What a configuration is made for; what comes of it is for the judges to say.
+AIMS = one_of("works", "works", "works", "disabled", "disabled", "spoilt", "any", "any")
 
 
 @st.composite
-def one_file(draw: st.DrawFn, dialect: str, version: int | None, imports: list[str] | None) -> str:
+def one_file(draw: st.DrawFn, dialect: str, version: int | None, imports: list[str] | None, aim: str) -> str:
     """One file: top-level keys, then the plugins' tables, perhaps spoilt."""
-    top, plugins, spoil = draw(TOP), draw(plugin_tables(dialect)), draw(SPOILS)
+    top, plugins = draw(TOP), draw(plugin_tables(dialect))
+    spoil = draw(SPOILS) if aim == "spoilt" or (aim == "any" and draw(one_of(False, False, True))) else None
+    if aim in ("works", "disabled"):
+        for key in ("required_plugins", "timeouts", "disabled_plugins"):
+            top.pop(key, None)
+    if aim == "disabled":
+        top["disabled_plugins"] = ["cri" if dialect == "v1" else CRI_V2]
     if spoil == "type":
-        draw(st.sampled_from([_wrong_type, _wrong_handler]))(plugins)
+        _wrong_type(plugins)
+    if spoil == "handler":
+        _wrong_handler(plugins)
     lines = [] if version is None else [f"version = {version}"]
     if spoil == "version type":
         lines = [draw(one_of('version = "2"', "version = 2.0", "version = true"))]
@@ -196,16 +205,21 @@ NESTED = one_of(*([None] * 8), ["0.toml"], [f"{_FOLDER}/*.toml"], [MAIN], ["miss
 def configurations(draw: st.DrawFn, major: int) -> Files:
     """A root file and up to two drop-ins: mostly of one dialect that fits, as on real hosts, else each on its own."""
     versions = {"v1": [None, None, 1], "v2": [2], "v3": [3] if major >= 2 else [2], "mixed": [None, 1, 2, 3]}
-    dialect = draw(
-        one_of("v2", "v2", "v2", "v1", "v3", "mixed") if major < 2 else one_of("v2", "v3", "v3", "v1", "mixed")
-    )
-    files: Files = {MAIN: draw(one_file(dialect, draw(one_of(*versions[dialect])), draw(IMPORTS))).encode()}
+    fitting = ("v2", "v2", "v2", "v1") if major < 2 else ("v2", "v3", "v3", "v1")
+    aim = draw(AIMS)
+    free = aim == "any"
+    dialect = draw(one_of(*fitting, "v3", "mixed") if free else one_of(*fitting))
+    imports = draw(IMPORTS if free else one_of(None, [f"{_FOLDER}/*.toml"], [f"{_FOLDER}/*.toml"]))
+    files: Files = {MAIN: draw(one_file(dialect, draw(one_of(*versions[dialect])), imports, aim)).encode()}
+    rest = "any" if free else "works"
     for number in range(draw(st.integers(0, 2))):
-        own = dialect if draw(one_of(True, True, True, False)) else draw(one_of("v1", "v2", "v3", "mixed"))
-        version = draw(one_of(*versions[own], None)) if draw(one_of(True, True, False)) else draw(one_of(None, 1, 2, 3))
-        files[f"{_FOLDER}/{number}.toml"] = draw(one_file(own, version, draw(NESTED))).encode()
+        own = draw(one_of("v1", "v2", "v3", "mixed")) if free and draw(one_of(False, True)) else dialect
+        version = (
+            draw(one_of(*versions[own], None)) if draw(one_of(True, True, not free)) else draw(one_of(None, 1, 2, 3))
+        )
+        files[f"{_FOLDER}/{number}.toml"] = draw(one_file(own, version, draw(NESTED) if free else None, rest)).encode()
     if draw(one_of(False, False, False, True)):
-        files[f"{_FOLDER}/sub/z.toml"] = draw(one_file(dialect, draw(one_of(*versions[dialect])), None)).encode()
+        files[f"{_FOLDER}/sub/z.toml"] = draw(one_file(dialect, draw(one_of(*versions[dialect])), None, rest)).encode()
     if draw(one_of(False, False, False, False, True)):
         files[f"{_FOLDER}/empty.toml"] = draw(one_of(b"", b"# nothing\n"))
     return files

@@ -39,8 +39,9 @@ def cni(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def dumped(table: dict[str, Any], release: Release) -> dict[str, Any]:
-    """What the real one says, in our words."""
-    plugins = table["plugins"]
+    """What the real one says, in our words. Of a disabled plugin it prints the table as the files have it, which no
+    plugin reads: there is nothing effective in it."""
+    plugins = {name: values for name, values in table["plugins"].items() if name not in table["disabled_plugins"]}
     parts = (RUNTIME_V3, IMAGES_V3) if release.major >= 2 else (CRI_V2, CRI_V2)
     runtime, images = (plugins.get(part, {}) for part in parts)
     containerd = runtime.get("containerd", {})

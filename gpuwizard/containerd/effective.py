@@ -13,7 +13,7 @@ from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3, Effective
 from gpuwizard.containerd.notes import notes
 from gpuwizard.containerd.origins import origins
 from gpuwizard.containerd.release import Release
-from gpuwizard.containerd.validate import ReadFile, cri_problem, stops_daemon
+from gpuwizard.containerd.validate import ReadFile, cri_problems, stops_daemon
 from gpuwizard.facts.model import Handler
 
 __all__ = ["cri_tables", "effective", "flatten", "refused_dump"]
@@ -46,16 +46,15 @@ def _effective(files: Mapping[str, bytes], main: str, release: Release, read: Re
         return _broken(merged, release, problem, files, main)
     runtime, images, server = cri_tables(merged, release)
     disabled = disabled_plugins(merged, release)
-    plugin, invalid = cri_problem(runtime, images, server, release, read) or (None, None)
-    if invalid is None:
-        invalid = refused_plugins(merged, release, images["snapshotter"])
-        plugin = IMAGES_V3 if invalid and release.major >= 2 else CRI_V2
-    cri: Literal["ok", "error", "disabled"] = "disabled" if CRI_V2 in disabled else "error" if invalid else "ok"
-    broken = frozenset((plugin, CRI_V2)) - disabled if plugin and invalid else frozenset()
+    problems = [*cri_problems(runtime, images, server, release, read)]
+    problems += refused_plugins(merged, release, images["snapshotter"])
+    problems = [(plugin, why) for plugin, why in problems if plugin not in disabled]
+    invalid = problems[0][1] if problems else None
+    cri: Literal["ok", "error", "disabled"] = "error" if problems else "disabled" if CRI_V2 in disabled else "ok"
+    broken = frozenset((CRI_V2, *(plugin for plugin, _ in problems)) if problems else ())
     error = merged.error or refused_start(merged, broken, invalid, release)
     if cri == "ok":
         error = error or stops_daemon(server)
-    invalid = invalid if cri == "error" else None
     return Effective(
         release=str(release),
         starts=error is None,
@@ -131,6 +130,8 @@ def _values(
 
 def _runtime_values(runtime: Mapping[str, Any], release: Release) -> dict[str, Any]:
     containerd = runtime["containerd"]
+    cni = (schema.cri_1 if release.major < 2 else schema.runtime)(release).of("cni")
+    known = cni.keys if isinstance(cni, schema.Table) else {}
     knows_cdi = release.line >= (1, 7)
     dirs = runtime.get("cdi_spec_dirs") if knows_cdi else None
     return {
@@ -138,7 +139,7 @@ def _runtime_values(runtime: Mapping[str, Any], release: Release) -> dict[str, A
         "runtimes": {name: _handler(table) for name, table in sorted(containerd["runtimes"].items())},
         "enable_cdi": runtime.get("enable_cdi") if knows_cdi else None,
         "cdi_spec_dirs": None if dirs is None else tuple(dirs),
-        "cni": dict(runtime["cni"]),
+        "cni": {key: value for key, value in runtime["cni"].items() if key in known},
     }
 
 

@@ -15,6 +15,13 @@ from gpuwizard.containerd.release import Release
 __all__ = ["Decoded", "decoded", "disabled_plugins", "refused_plugins", "refused_start", "undecodable"]
 
 _BOLT = "io.containerd.metadata.v1.bolt"
+# Without these the CRI service fails while its image part works.
+_OF_SERVICE = (
+    RUNTIME_V3,
+    IMAGES_V3,
+    "io.containerd.podsandbox.controller.v1.podsandbox",
+    "io.containerd.sandbox.controller.v1.shim",
+)
 _DIFF = "io.containerd.service.v1.diff-service"
 _DIFFER = "io.containerd.differ.v1."
 _DIFF_TYPES = ("diff", _DIFFER.rstrip("."))
@@ -151,18 +158,29 @@ def _settings(merged: Merged, uri: str, short: bool) -> Mapping[str, Any]:
     return merged.plugins.get(short_name(uri) if short else uri, {})
 
 
-def refused_plugins(merged: Merged, release: Release, snapshotter: str) -> str | None:
-    """Why CRI fails for want of another plugin: one that is disabled, or a snapshotter that does not exist."""
+def refused_plugins(merged: Merged, release: Release, snapshotter: str) -> Iterator[tuple[str, str]]:
+    """Each CRI plugin that fails for want of another plugin, and why: one is disabled, or a snapshotter does not
+    exist."""
+    images = IMAGES_V3 if release.major >= 2 else CRI_V2
+    for uri in sorted(cri_needs(release) & disabled_plugins(merged, release)):
+        yield CRI_V2 if uri in _OF_SERVICE else images, f"the CRI plugin cannot do without the disabled {uri}"
+    if problem := _storage(merged, release, snapshotter):
+        yield images, problem
+
+
+def _storage(merged: Merged, release: Release, snapshotter: str) -> str | None:
+    """Why there is no place for images: the snapshotter, the content or metadata store, or the diff service."""
     disabled = disabled_plugins(merged, release)
-    missing = sorted(cri_needs(release) & disabled)
-    if missing:
-        return f"the CRI plugin cannot do without the disabled {missing[0]}"
+    proxies = merged.other.get("proxy_plugins", {})
+    for name, proxy in proxies.items():
+        if release.major >= 2 and _proxy_kind(proxy, release) == _PROXIES["content"]:
+            return f"proxy_plugins.{clean_line(name)} is a second content store: CRI takes one only"
     short, uri = _short(merged, release), SNAPSHOTTER + snapshotter
     bolt, diff = (_settings(merged, uri, short) for uri in (_BOLT, _DIFF))
     if bolt.get("content_sharing_policy", "") not in ("", "shared", "isolated"):
         return "content_sharing_policy must be shared or isolated: without the metadata store CRI fails"
     differs = {d.removeprefix(_DIFFER) for d in known_plugins(release) - disabled if d.startswith(_DIFFER)}
-    differs |= {name for name, p in merged.other.get("proxy_plugins", {}).items() if p.get("type") in _DIFF_TYPES}
+    differs |= {name for name, p in proxies.items() if p.get("type") in _DIFF_TYPES}
     for name in diff.get("default", ()):
         if name not in differs:
             return f"diff-service: there is no differ {clean_line(name)!r}: without that service CRI fails"
@@ -172,7 +190,7 @@ def refused_plugins(merged: Merged, release: Release, snapshotter: str) -> str |
         return "the snapshotter aufs loads on no kernel of today"
     if uri in disabled:
         return f"the snapshotter {clean_line(snapshotter)} is disabled"
-    proxy = merged.other.get("proxy_plugins", {}).get(snapshotter)
+    proxy = proxies.get(snapshotter)
     if uri not in known_plugins(release) and (proxy is None or _proxy_kind(proxy, release) != _PROXIES["snapshot"]):
         return f"there is no snapshotter {clean_line(snapshotter)!r}: no plugin and no proxy plugin has this name"
     setting = _NEEDS_SETTING.get(uri)

@@ -127,7 +127,9 @@ def _merge_file(merged: Merged, file: ConfigFile, release: Release) -> None:
         merged.placed = deep_merge(merged.placed, plugins)
     merged.version = version or merged.version
     for to, new in ((merged.disabled, disabled), (merged.required, required), (merged.imports, file.imports)):
-        to += [entry for entry in new if entry not in to or release.replaces_plugin_tables]
+        for entry in new:
+            if entry not in to or release.replaces_plugin_tables:
+                to.append(entry)
     merged.tops = _merge_tops(merged.tops, tops)
 
 

@@ -10,21 +10,21 @@ from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3
 from gpuwizard.containerd.release import Release
 from gpuwizard.containerd.schema import is_duration
 
-__all__ = ["ReadFile", "cri_problem", "stops_daemon"]
+__all__ = ["ReadFile", "cri_problems", "stops_daemon"]
 
 ReadFile = Callable[[str], bytes | None]
 _LINUX_V1 = "io.containerd.runtime.v1.linux"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def cri_problem(
+def cri_problems(
     runtime: Mapping[str, Any],
     images: Mapping[str, Any],
     server: Mapping[str, Any],
     release: Release,
     read: ReadFile | None,
-) -> tuple[str, str] | None:
-    """The plugin that fails and why, or None. The three tables lie over the built-in values (`runtimes.md §1.2`).
+) -> Iterator[tuple[str, str]]:
+    """Each CRI plugin that fails, and why. The three tables lie over the built-in values (`runtimes.md §1.2`).
 
     With `read`, which returns the bytes of a file of the host or None, files that settings name are looked at, too.
     """
@@ -39,8 +39,7 @@ def cri_problem(
     )
     for plugin, problems in checks:
         for problem in problems:
-            return (plugin if release.major >= 2 else CRI_V2), problem
-    return None
+            yield (plugin if release.major >= 2 else CRI_V2), problem
 
 
 def stops_daemon(server: Mapping[str, Any]) -> str | None:

@@ -152,8 +152,9 @@ def _rule(
     messages: tuple[str, ...],
     sources: tuple[str, ...],
     covers: tuple[str, ...] = ("hosts.md §3.5",),
+    instead_of: tuple[str, ...] = (),
 ) -> Rule:
-    return Rule(rule_id, "error", title, cause, remedy, check, covers, effect, detected, messages, sources)
+    return Rule(rule_id, "error", title, cause, remedy, check, covers, effect, detected, messages, sources, instead_of)
 
 
 _FABRIC_ROWS = ("hosts.md §3.2 #11", "hosts.md §3.5", "kubernetes.md §1.14 #31")

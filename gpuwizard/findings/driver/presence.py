@@ -24,6 +24,8 @@ __all__ = ["RULES"]
 
 _MISSING_CAUSE = "There is a GPU, and neither a loaded nor an installed kernel module of NVIDIA."
 _MAX_PATHS = 4
+_NOT_LOADED = ("GW-OPERATOR-005",)
+"""What the GPU Operator finds where no driver works."""
 
 
 def _missing(probe: Probe) -> Verdict | None:
@@ -65,7 +67,8 @@ def _other_kernel(probe: Probe) -> Verdict | None:
     found = [
         f"installed kernel {module.kernel}: module {module.version or module.path}" for module in driver.kernel_modules
     ]
-    return Verdict((f"running kernel: {running}: no module nvidia", *found[-_MAX_PATHS:]))
+    evidence = (f"running kernel: {running}: no module nvidia", *found[-_MAX_PATHS:])
+    return Verdict(evidence, about=frozenset((running,)))
 
 
 def _installed_not_loaded(probe: Probe) -> Verdict | None:
@@ -144,7 +147,7 @@ def _next_boot(probe: Probe) -> Verdict | None:
     evidence.append(f"newest installed kernel: {newest}: no module nvidia")
     if newest in driver.kernels_without_headers:
         evidence.append(f"/lib/modules/{newest}/build is missing: DKMS cannot build the module")
-    return Verdict(tuple(evidence))
+    return Verdict(tuple(evidence), about=frozenset((newest,)))
 
 
 def _upgrade_pending(probe: Probe) -> Verdict | None:
@@ -200,6 +203,7 @@ _PRESENCE = (
             "modprobe: FATAL: Module nvidia not found in directory /lib/modules/",
         ),
         sources=("NVIDIA/cloud-native-docs gpu-operator/troubleshooting.rst", "docs.nvidia.com/datacenter/tesla"),
+        instead_of=_NOT_LOADED,
     ),
     Rule(
         "GW-DRIVER-002",
@@ -214,6 +218,7 @@ _PRESENCE = (
         detected="modules.dep of each installed kernel: the running one has no NVIDIA module, another one has.",
         messages=("modprobe: FATAL: Module nvidia not found in directory /lib/modules/",),
         sources=("dkms(8)", "packages.ubuntu.com linux-modules-nvidia"),
+        instead_of=_NOT_LOADED,
     ),
     Rule(
         "GW-DRIVER-003",
@@ -233,6 +238,7 @@ _PRESENCE = (
             "nvml error: driver/library version mismatch",
         ),
         sources=("NVIDIA/k8s-device-plugin#1431", "NVIDIA/gpu-operator#898", "anderskm/gputil#55"),
+        instead_of=(*_NOT_LOADED, "GW-HOST-023"),
     ),
     Rule(
         "GW-DRIVER-004",
@@ -251,6 +257,7 @@ _PRESENCE = (
             "This can occur when a driver such as: nouveau, rivafb, nvidiafb or rivatv was loaded",
         ),
         sources=("mattshma/bigdata#133", "Linux drivers/gpu/nova-core/Kconfig", "NVIDIA/cloud-native-docs"),
+        instead_of=_NOT_LOADED,
     ),
     Rule(
         "GW-DRIVER-005",
@@ -265,6 +272,7 @@ _PRESENCE = (
         "was seen says why: no signature refused, no blacklist, no other driver.",
         messages=("modprobe: ERROR: could not insert 'nvidia'", "NVIDIA-SMI has failed"),
         sources=("modprobe(8)", "NVIDIA/gpu-operator#1726"),
+        instead_of=_NOT_LOADED,
     ),
 )
 _LATER = (
@@ -283,6 +291,7 @@ _LATER = (
         "modules.dep names no NVIDIA module.",
         messages=("modprobe: FATAL: Module nvidia not found in directory /lib/modules/",),
         sources=("dkms(8)", "packages.ubuntu.com linux-modules-nvidia"),
+        instead_of=("GW-HOST-023",),
     ),
     Rule(
         "GW-DRIVER-008",
@@ -296,6 +305,7 @@ _LATER = (
         detected="modinfo of the module for the running kernel against /proc/driver/nvidia/version.",
         messages=("Driver/library version mismatch",),
         sources=("modinfo(8)", "NVIDIA/cloud-native-docs gpu-operator/gpu-driver-upgrades.rst"),
+        instead_of=("GW-HOST-023",),
     ),
 )
 _SPECIAL = (
@@ -313,6 +323,7 @@ _SPECIAL = (
         detected="/run/nvidia/driver holds a file system, and /proc/driver/nvidia is not there.",
         messages=("Init:0/1", "Could not resolve Linux kernel version"),
         sources=("NVIDIA/cloud-native-docs gpu-operator/troubleshooting.rst", "NVIDIA/gpu-driver-container"),
+        instead_of=_NOT_LOADED,
     ),
     Rule(
         "GW-DRIVER-011",

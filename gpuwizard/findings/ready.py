@@ -1,5 +1,6 @@
 """The one finding that says that all is well."""
 
+from gpuwizard.facts.driver.smi import problem_kind
 from gpuwizard.facts.model import Gpu, HostFacts, Probe, RuntimeFacts
 from gpuwizard.findings.rule import NVIDIA_HANDLERS, Rule, Verdict, installed_gpus, shown_gpu, shown_runtime
 
@@ -34,8 +35,10 @@ def _healthy(probe: Probe) -> Verdict | None:
     gpus = [gpu for gpu in installed_gpus(probe) if not gpu.excluded]
     if runtime is None or not gpus or not all(map(_works, gpus)):
         return None
-    if (driver.loaded or driver.userspace) is None or (driver.problem is not None and driver.problem_code != 14):
+    if (driver.loaded or driver.userspace) is None:
         return None
+    if driver.problem is not None and problem_kind(driver.problem, driver.problem_code) != "inforom":
+        return None  # a corrupted infoROM is a warning beside good values, with exit status 14 or 0
     if not _on_the_bus(probe.facts, gpus) or not _serves(runtime) or probe.facts.kubernetes.active is not True:
         return None
     handler = next((name for name in NVIDIA_HANDLERS if name in runtime.handlers), None)

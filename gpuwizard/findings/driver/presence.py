@@ -159,6 +159,23 @@ def _upgrade_pending(probe: Probe) -> Verdict | None:
     return Verdict((f"loaded module: {driver.loaded}", f"on disk: {driver.on_disk}"))
 
 
+def _next_differs(probe: Probe) -> Verdict | None:
+    """The newest kernel is installed with a module of another version than the libraries."""
+    driver, running = probe.facts.driver, probe.facts.kernel.release
+    newest, library = driver.newest_kernel, driver.userspace
+    if driver.next_kernel is None or library is None or newest in (None, running) or driver.next_kernel == library:
+        return None
+    if driver.loaded is None or mismatched(driver) or driver.installer == "operator" or probe.facts.os.kind != "host":
+        return None
+    return Verdict(
+        (
+            f"newest installed kernel: {newest}: module {driver.next_kernel}",
+            f"library: {library}",
+            f"running kernel: {running or 'unknown'}: module {driver.on_disk or driver.loaded}",
+        )
+    )
+
+
 def _operators(probe: Probe) -> Verdict | None:
     driver = probe.facts.driver
     if not not_loaded(probe) or driver.installer != "operator":
@@ -306,6 +323,24 @@ _LATER = (
         messages=("Driver/library version mismatch",),
         sources=("modinfo(8)", "NVIDIA/cloud-native-docs gpu-operator/gpu-driver-upgrades.rst"),
         instead_of=("GW-HOST-023",),
+    ),
+    Rule(
+        "GW-DRIVER-069",
+        "warning",
+        "after the next reboot driver and library will have different versions",
+        "The newest installed kernel has a module of another version than the driver's libraries: a precompiled "
+        "module package moved on with the kernel, or DKMS built an older or newer source for it.",
+        "Before the next reboot install the module of the library's version for that kernel, or the libraries of the "
+        "module's version; then hold both (`apt-mark hold`, `dnf versionlock`).",
+        _next_differs,
+        ("hosts.md §3.2 #8", "hosts.md §3.2 #10", "hosts.md §0 rule 6"),
+        effect="The module of the new kernel is loaded at boot and NVML refuses to work with it: nvidia-smi, the "
+        "device plugin and every GPU container fail.",
+        detected="modinfo of the module for the newest kernel that has a boot image, against the name of the file "
+        "libnvidia-ml.so.",
+        messages=("Failed to initialize NVML: Driver/library version mismatch",),
+        sources=("modinfo(8)", "packages.ubuntu.com linux-modules-nvidia", "NVIDIA/k8s-device-plugin#1431"),
+        instead_of=("GW-DRIVER-008", "GW-HOST-023"),
     ),
 )
 _SPECIAL = (

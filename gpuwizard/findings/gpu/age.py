@@ -11,7 +11,8 @@ from gpuwizard.findings.rule import Rule, Verdict, installed_gpus
 __all__ = ["RULES", "is_before_turing", "unsupported"]
 
 _LAST_BRANCH: Mapping[str, int] = {"fermi": 390, "kepler": 470, "maxwell": 580, "pascal": 580, "volta": 580}
-_FIRST_BRANCH: Mapping[str, int] = {"blackwell": 570}
+_FIRST_BRANCH: Mapping[str, int] = {"turing": 410, "ampere": 450, "hopper": 515, "ada": 520, "blackwell": 570}
+"""The first branch in which any GPU of the generation ran, so that an older one certainly runs none."""
 _ENDED = ("fermi", "kepler")
 _LEAVING = ("maxwell", "pascal", "volta")
 

@@ -114,7 +114,7 @@ def _fabric(probe: Probe) -> Verdict | None:
         return None  # the host of the container runs one, or the operator's driver container does
     if any(unseen.what == "services" for unseen in facts.unseen):
         return None
-    if all(gpu.fabric_state == "Completed" for gpu in installed_gpus(probe)):
+    if all(gpu.fabric_state == "Completed" and gpu.fabric_status in (None, "Success") for gpu in installed_gpus(probe)):
         return None  # somebody did set up the fabric
     return Verdict((f"{facts.nvswitches} NVSwitches on the bus", "no nvidia-fabricmanager.service"))
 

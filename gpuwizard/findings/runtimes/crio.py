@@ -117,5 +117,6 @@ RULES: tuple[Rule, ...] = (
         effect="Old settings win over the new ones at the next start.",
         detected=_BY_FILES,
         sources=(f"{_CONFIG} UpdateFromPath",),
+        instead_of=("GW-RUNTIME-007", "GW-RUNTIME-008"),
     ),
 )

@@ -124,6 +124,8 @@ def _unknown_runtime(probe: Probe) -> Verdict | None:
     facts = probe.facts
     if facts.kubernetes.flavour in ("none", "unknown") or facts.kubelet_runtime is not None:
         return None
+    if facts.kubernetes.joined is False:
+        return None  # a kubelet that was never set up uses none yet
     if not installed_gpus(probe):
         return None
     found = tuple(

@@ -69,7 +69,15 @@ def concerns(probe: Probe, found: list[tuple[RuntimeFacts, ConfigWarning]]) -> f
     defines it."""
     about = frozenset[str]().union(*(whole(runtime) for runtime, _ in found))
     paths = {warning.path for _, warning in found}.union(*(runtime.config_files for runtime, _ in found))
-    return about | {NVIDIA_HANDLER} if any(defines_nvidia(probe, path) for path in paths) else about
+    if any(defines_nvidia(probe, path) or _named_so(probe, path) for path in paths):
+        about |= {NVIDIA_HANDLER, "program of handler nvidia"}
+    return about
+
+
+def _named_so(probe: Probe, path: str) -> bool:
+    """A file whose content the probe did not bring, by its name: ``99-nvidia.toml``."""
+    file = probe.files.get(path)
+    return (file is None or file.content is None) and "nvidia" in path.rpartition("/")[2]
 
 
 def defines_nvidia(probe: Probe, path: str) -> bool:

@@ -161,7 +161,10 @@ def _specs_twice(probe: Probe) -> Verdict | None:
     ]
     if not pairs:
         return None
-    return Verdict(tuple(f"{a.path} and {b.path} both name {a.kind}={_names(names)}" for a, b, names in pairs))
+    return Verdict(
+        tuple(f"{a.path} and {b.path} both name {a.kind}={_names(names)}" for a, b, names in pairs),
+        about=frozenset(spec.path for a, b, _ in pairs for spec in (a, b) if _folder(spec) == "/etc/cdi"),
+    )
 
 
 RULES: tuple[Rule, ...] = (
@@ -197,7 +200,7 @@ RULES: tuple[Rule, ...] = (
             "Failed to initialize NVML: Driver/library version mismatch",
         ),
         sources=("NVIDIA/nvidia-container-toolkit#1239", "NVIDIA/nvidia-container-toolkit deployments/systemd"),
-        instead_of=("GW-CDI-002", "GW-CDI-003", "GW-CDI-004"),
+        instead_of=("GW-CDI-002", "GW-CDI-003", "GW-CDI-004", "GW-TOOLKIT-002"),
     ),
     Rule(
         "GW-CDI-002",
@@ -212,7 +215,7 @@ RULES: tuple[Rule, ...] = (
         detected="The UUIDs (or, without any, the numbers) in it against those that nvidia-smi shows.",
         messages=("unresolvable CDI devices nvidia.com/gpu=GPU-",),
         sources=("NVIDIA/nvidia-container-toolkit#1895", "NVIDIA/gpu-operator#531"),
-        instead_of=("GW-CDI-004",),
+        instead_of=("GW-CDI-004", "GW-TOOLKIT-002"),
     ),
     Rule(
         "GW-CDI-003",
@@ -226,7 +229,7 @@ RULES: tuple[Rule, ...] = (
         detected="The MIG devices in it against those that nvidia-smi lists.",
         messages=("unresolvable CDI devices nvidia.com/gpu=MIG-",),
         sources=("NVIDIA/cloud-native-docs container-toolkit/cdi-support.md",),
-        instead_of=("GW-CDI-002", "GW-CDI-004"),
+        instead_of=("GW-CDI-002", "GW-CDI-004", "GW-TOOLKIT-002"),
     ),
     Rule(
         "GW-CDI-004",

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.captured import found
 from tests.cdi_specs import block_yaml, specification
 from tests.facts.busy_hosts import process, says
+from tests.findings.test_k3s import ETC, NVIDIA, RUNC, k3s
 from tests.probe_tree import SHELLS, Tree
 from tests.whole_nodes import H100, Card, Node, probed, told
 
@@ -120,6 +122,50 @@ def test_a_node(
     graves = {name: f.severity for name, f in findings.items() if f.severity in ("error", "warning")}
     assert graves == wanted
     assert ("GW-OK-001" in findings) is ready
+
+
+def listed_without(tree: Tree) -> None:
+    """MIG is on, and what ``nvidia-smi -L`` says of it cannot be read."""
+    tree.file("/data/smi-listing", "")
+
+
+def admin_container(tree: Tree) -> None:
+    tree.folder("/.bottlerocket")
+    tree.file("/etc/os-release", 'NAME="Amazon Linux"\nID="amzn"\nID_LIKE="centos rhel fedora"\nVERSION_ID="2"\n')
+
+
+SLICED = Card("2330", "NVIDIA H100 80GB HBM3", cells={"mig.mode.current": "Enabled", "mig.mode.pending": "Enabled"})
+
+
+@pytest.mark.parametrize(
+    ("node", "change", "wanted"),
+    [
+        pytest.param(of(SLICED), listed_without, set(), id="slices-that-nobody-saw"),
+        pytest.param(PLAIN, admin_container, {"GW-HOST-012"}, id="the-admin-container-of-bottlerocket"),
+        pytest.param(
+            of(Card("2330", "H100", driver="nova_core", cells=None)), nothing, {"GW-DRIVER-004"}, id="nova-holds-it"
+        ),
+    ],
+)
+def test_what_is_not_known_to_work_is_not_ready(
+    node: Node, change: Callable[[Tree], None], wanted: set[str], tmp_path: Path
+) -> None:
+    tree = Tree(tmp_path / "host")
+    node.place(tree)
+    change(tree)
+    findings = told(probed(tree))
+    assert {name for name, f in findings.items() if f.severity in ("error", "warning")} == wanted
+    assert "GW-OK-001" not in findings
+    assert not any("no VERSION_ID" in line for f in findings.values() for line in f.evidence)
+
+
+def test_a_drop_in_of_an_older_version_hides_nothing_of_k3s() -> None:
+    folder = f"{ETC}/config-v3.toml.d"
+    older = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.x]\n'
+    rendered = f'imports = ["{folder}/*.toml"]\n{RUNC}{NVIDIA}'
+    findings = {f.id for f in found(k3s(files={f"{folder}/x.toml": older}, version="v1.36.0+k3s1", rendered=rendered))}
+    assert "GW-K3S-017" in findings
+    assert "GW-RUNTIME-001" not in findings
 
 
 def crio_node(tree: Tree) -> None:

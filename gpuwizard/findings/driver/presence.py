@@ -6,6 +6,7 @@ from gpuwizard.facts.model import Probe
 from gpuwizard.findings.driver import build, start
 from gpuwizard.findings.driver.kernel import refused
 from gpuwizard.findings.driver.words import (
+    FOREIGN,
     all_seen,
     applies,
     certainly_no_module,
@@ -18,6 +19,7 @@ from gpuwizard.findings.driver.words import (
     shown_log,
     wants_open_module,
 )
+from gpuwizard.findings.gpu.words import places
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, shown_gpu
 
 __all__ = ["RULES"]
@@ -126,7 +128,9 @@ def _nouveau(probe: Probe) -> Verdict | None:
         cause = "nouveau is blacklisted and holds the GPU all the same: the initramfs was made before, or nobody has "
         cause += "rebooted since."
     return Verdict(
-        (*held, *told, *shown_log(logged(probe, "probe routine was not called|already bound"), 2)), cause=cause
+        (*held, *told, *shown_log(logged(probe, "probe routine was not called|already bound"), 2)),
+        cause=cause,
+        about=places(gpu for gpu in installed_gpus(probe) if gpu.bound_driver in FOREIGN),
     )
 
 
@@ -274,7 +278,7 @@ _PRESENCE = (
             "This can occur when a driver such as: nouveau, rivafb, nvidiafb or rivatv was loaded",
         ),
         sources=("mattshma/bigdata#133", "Linux drivers/gpu/nova-core/Kconfig", "NVIDIA/cloud-native-docs"),
-        instead_of=_NOT_LOADED,
+        instead_of=(*_NOT_LOADED, "GW-DRIVER-025", "GW-DRIVER-032", "GW-DRIVER-033", "GW-GPU-002"),
     ),
     Rule(
         "GW-DRIVER-005",

@@ -87,7 +87,7 @@ def _no_version_id(probe: Probe) -> Verdict | None:
     facts = probe.facts
     if facts.os.id is None or facts.os.version_id is not None or not installed_gpus(probe):
         return None
-    if facts.kubernetes.flavour in ("none", "unknown"):
+    if facts.kubernetes.flavour in ("none", "unknown") or facts.os.kind in ("container", "bottlerocket"):
         return None
     there = facts.operator.toolkit is True
     return Verdict((f"ID={facts.os.id}, no VERSION_ID in os-release",), severity="warning" if there else None)

@@ -216,7 +216,7 @@ RULES = (
         detected=_BY_FILES,
         messages=("Waiting for containerd startup",),
         sources=(_SOURCE,),
-        instead_of=_COPY,
+        instead_of=(*_COPY, "GW-K3S-010"),
     ),
     Rule(
         "GW-K3S-012",

@@ -139,9 +139,18 @@ def test_a_default_handler_with_another_cgroup_driver_is_told_once() -> None:
 
 
 def test_canonical_kubernetes_has_its_own_words() -> None:
-    told = graves(snap("version = 2\n" + NVIDIA_2))
-    assert "GW-SNAP-001" in told
-    assert {"GW-CONTAINERD-002", "GW-RUNTIME-002", "GW-RUNTIME-003"}.isdisjoint(told)
+    drop_in = f"version = 2\n{NVIDIA_2}"
+    told = graves(
+        snap(
+            drop_in,
+            containerd__700="config=/etc/containerd/config.toml\nsocket=/run/containerd/containerd.sock\nbinary=\n",
+            containerd_version__700="containerd github.com/containerd/containerd 1.7.28 x",
+            containerd_plugins__700="TYPE ID PLATFORMS STATUS\nio.containerd.grpc.v1 cri linux/amd64 error\n",
+            containerd_dump__700=f'version = 2\n[{V2}]\ndefault_runtime_name = "runc"\n{NVIDIA_2}',
+        )
+    )
+    assert set(told) == {"GW-SNAP-001"}
+    assert "CRI plugin: error" in told["GW-SNAP-001"].evidence
 
 
 @pytest.mark.parametrize(

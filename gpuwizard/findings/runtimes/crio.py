@@ -1,6 +1,7 @@
 """Rules about CRI-O: its files, its handlers, and the folder that it does not read (`runtimes.md §9`)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gpuwizard.facts.model import ConfigWarning, Probe, RuntimeFacts
 from gpuwizard.facts.model.runtime import ConfigWarningKind
@@ -51,7 +52,11 @@ def _unread(probe: Probe) -> Verdict | None:
 
 
 def _backup(probe: Probe) -> Verdict | None:
-    return _warned(probe, "backup")
+    """A copy that is read last may bring the program of a former handler back."""
+    verdict = _warned(probe, "backup")
+    if verdict is None or NVIDIA_HANDLER not in verdict.about:
+        return verdict
+    return replace(verdict, about=verdict.about | {"program of handler nvidia"})
 
 
 RULES: tuple[Rule, ...] = (

@@ -70,7 +70,7 @@ def concerns(probe: Probe, found: list[tuple[RuntimeFacts, ConfigWarning]]) -> f
     about = frozenset[str]().union(*(whole(runtime) for runtime, _ in found))
     paths = {warning.path for _, warning in found}.union(*(runtime.config_files for runtime, _ in found))
     if any(defines_nvidia(probe, path) or _named_so(probe, path) for path in paths):
-        about |= {NVIDIA_HANDLER, "program of handler nvidia"}
+        about |= {NVIDIA_HANDLER}
     return about
 
 

@@ -126,7 +126,9 @@ def test_the_next_kernel_of_a_node_with_the_operators_driver() -> None:
 
 def test_an_upgrade_waits() -> None:
     raw = host(**on_disk({KERNEL: "580.178.04"}))
-    assert alone(raw, "GW-DRIVER-008").evidence == ("loaded module: 580.159.04", "on disk: 580.178.04")
+    finding = alone(raw, "GW-DRIVER-008")
+    assert finding.evidence == ("loaded module: 580.159.04", "on disk: 580.178.04", "library: 580.159.04")
+    assert finding.remedy.startswith("Finish the upgrade first")  # a reboot alone would make them differ
     assert "GW-DRIVER-008" not in ids(CAPTURE)
 
 

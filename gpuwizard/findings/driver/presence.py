@@ -160,7 +160,8 @@ def _upgrade_pending(probe: Probe) -> Verdict | None:
         return None
     if driver.installer == "operator" or probe.facts.os.kind != "host":
         return None
-    return Verdict((f"loaded module: {driver.loaded}", f"on disk: {driver.on_disk}"))
+    library = (f"library: {driver.userspace}",) if driver.userspace is not None else ()
+    return Verdict((f"loaded module: {driver.loaded}", f"on disk: {driver.on_disk}", *library))
 
 
 def _next_differs(probe: Probe) -> Verdict | None:
@@ -318,11 +319,14 @@ _LATER = (
         "GW-DRIVER-008",
         "warning",
         "a driver upgrade waits for a reboot",
-        "The module on disk is not the one that is loaded; when it is loaded next, library and module may differ.",
-        "Reboot the node at a time of your choice, drained.",
+        "The module on disk is not the one that is loaded; the library is still that of the loaded one, so the two will "
+        "differ when the module on disk is loaded.",
+        "Finish the upgrade first: bring the libraries to the version of the module on disk (`apt full-upgrade`, `dnf "
+        "upgrade`, or the installer again). Then reboot the node at a time of your choice, drained.",
         _upgrade_pending,
         ("hosts.md §3.2 #9", "hosts.md §0 rule 6"),
-        effect="All goes on until the module is unloaded or the node reboots; then the other version runs.",
+        effect="All goes on until the module is unloaded or the node reboots; then the other version is loaded, and NVML "
+        "refuses to work with a library of the former one.",
         detected="modinfo of the module for the running kernel against /proc/driver/nvidia/version.",
         messages=("Driver/library version mismatch",),
         sources=("modinfo(8)", "NVIDIA/cloud-native-docs gpu-operator/gpu-driver-upgrades.rst"),

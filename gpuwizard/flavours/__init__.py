@@ -3,17 +3,17 @@
 from gpuwizard.actions import HostPlanned, Refusal
 from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
-from gpuwizard.containerd.k3s_template import K3sRelease
+from gpuwizard.containerd.k3s_release import release_of
 from gpuwizard.containerd.release import Release
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import Probe, RuntimeFacts
 from gpuwizard.flavours import containerd, k3s
+from gpuwizard.flavours.k3s_state import embedded
 from gpuwizard.flavours.option import STRATEGIES, Flavour, StrategyOption, host_refusals, refused
 
 __all__ = ["STRATEGIES", "StrategyOption", "flavour_of", "plan_host", "strategies"]
 
 _NAMES = {
-    "rke2": "RKE2",
     "k8s-snap": "Canonical Kubernetes",
     "microk8s": "MicroK8s",
     "k0s": "k0s",
@@ -58,11 +58,14 @@ def strategies(probe: Probe) -> tuple[StrategyOption, ...]:
 def flavour_of(probe: Probe) -> Flavour:
     """The module that knows this host's runtime: by its Kubernetes, else by the kind of the runtime itself."""
     module: Flavour | None = _BY_KUBERNETES.get(probe.facts.kubernetes.flavour)
+    if module is k3s and not embedded(probe):
+        module = None
     return module if module is not None else containerd
 
 
 _BY_KUBERNETES: dict[str, Flavour] = {
     "k3s": k3s,
+    "rke2": k3s,  # the same program with other paths
 }
 
 
@@ -73,7 +76,8 @@ def _none_of_them(why: str) -> tuple[StrategyOption, ...]:
 def _completed(probe: Probe, offered: tuple[StrategyOption, ...]) -> tuple[StrategyOption, ...]:
     """All strategies in their order; those that the flavour has no word on do not fit."""
     known = {option.value: option for option in offered}
-    here = _NAMES.get(probe.facts.kubernetes.flavour, "this host's runtime")
+    names = {**_NAMES, "rke2": "RKE2", "k3s": "K3s"}
+    here = names.get(probe.facts.kubernetes.flavour, "this host's runtime")
     return tuple(known.get(v) or StrategyOption(v, False, f"it {_ELSEWHERE[v]}, not to {here}") for v in STRATEGIES)
 
 
@@ -128,8 +132,8 @@ def _unknown_versions(probe: Probe, runtime: RuntimeFacts) -> tuple[Refusal, ...
         return (Refusal("unknown-version", "the version of containerd is not known", "probe as root"),)
     try:
         Release.parse(runtime.version)
-        if probe.facts.kubernetes.flavour == "k3s" and probe.facts.kubernetes.version is not None:
-            K3sRelease.parse(probe.facts.kubernetes.version)
+        if flavour_of(probe) is k3s and probe.facts.kubernetes.version is not None:
+            release_of(probe.facts.kubernetes.version)
     except UsageError as error:
         words = f"a version of this host cannot be understood: {clean_line(error.what)}"
         return (Refusal("unknown-version", words, "see what `containerd --version` prints on the host"),)

@@ -132,11 +132,13 @@ def test_a_template_written_from_source() -> None:
         '  address = {{ deschemify .NodeConfig.Containerd.Address | printf "%q" }}\n'
         "{{ with .NodeConfig.AgentConfig.PauseImage }}\n"
         "[plugins.'io.containerd.cri.v1.images'.pinned_images]\n  sandbox = \"{{ . }}\"\n{{ end }}\n"
-        "{{ if .PrivateRegistryConfig }}{{ range $k, $v := .PrivateRegistryConfig.Configs }}# {{ $k }}{{ end }}{{ end }}\n"
-        "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n"
+        "{{ if .PrivateRegistryConfig }}{{ range $k, $v := .PrivateRegistryConfig.Configs }}# {{ $k }}{{ end }}"
+        "{{ end }}\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n"
+        '  runtime_type = "io.containerd.runc.v2"\n'
         "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]\n"
         "  SystemdCgroup = {{ .SystemdCgroup }}\n"
-        "{{ range $k, $v := .ExtraRuntimes }}\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.\"{{ $k }}\"]\n"
+        "{{ range $k, $v := .ExtraRuntimes }}\n"
+        "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.\"{{ $k }}\"]\n"
         '  runtime_type = "{{ $v.RuntimeType }}"\n'
         "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.\"{{ $k }}\".options]\n"
         '  BinaryName = "{{ $v.BinaryName }}"\n  SystemdCgroup = {{ $.SystemdCgroup }}\n{{ end }}'

@@ -122,7 +122,8 @@ def own_document(start: NextStart, applying: Applying, document: Mapping[str, An
     """
     if applying.path is None:
         return {}
-    node = read_document(document or {})
+    node = read_document((_rendered_document(start) if document is None else document) or {})
+    node = node.with_values({**node.values, **start.fresh})
     filled = filled_with(start, applying, node, {"base": ""} if start.release.has_base else {})
     if "base" not in filled.included:
         return {}

@@ -156,7 +156,8 @@ def _edit(start: Situation, state: str, strategy: str, default: str, *, consent:
         raise not_found(start)
     options: Files = {}
     if default == "former" or start.finds_nvidia:
-        options = option_edit(start, _kept_default(start, default) if edit.renews else default)
+        asked = _kept_default(start, default) if edit.renews else default
+        options = option_edit(start, asked, again=edit.renews and start.option != NAME)
     files = {**edit.files, **options}
     return None if right and not files else replace(edit, files=files)
 

@@ -37,15 +37,16 @@ class Edit:
     renews: bool = False
 
 
-def option_edit(start: Situation, default: str) -> Files:
-    """Our file with ``default-runtime``: written for ``nvidia``, taken back for ``former``.
+def option_edit(start: Situation, default: str, *, again: bool = False) -> Files:
+    """Our file with ``default-runtime``: written for ``nvidia``, taken back for ``former``. `again`: what makes nvidia
+    the default now is going to be removed.
 
     Raises RefusedError where this release has no such option, would not start with it, or another file wins.
     """
     path = start.config_drop_in
     if default == "former":
         return _without_option(start, path)
-    if default != NAME or start.before.default_runtime_name == NAME:
+    if default != NAME or (start.before.default_runtime_name == NAME and not again):
         return {}
     if not start.release.has_default_runtime:
         raise NoEditError(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuwizard.containerd.go_lex import BadTemplateError, TemplateProblemError, UnpredictableError
-from gpuwizard.containerd.go_parse import Branch, Call, Command, Include, Jump, Node, Operand, Output, Pipe, Text, parse
+from gpuwizard.containerd.go_nodes import Branch, Call, Command, Include, Jump, Node, Operand, Output, Pipe, Text
+from gpuwizard.containerd.go_parse import parse
 from gpuwizard.containerd.go_values import UNKNOWN, GoMap, call, field_of, shown, truth
 
 __all__ = ["BadTemplateError", "Filled", "TemplateProblemError", "UnpredictableError", "fill"]

@@ -5,15 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuwizard.answers.toml import write_answers
 from gpuwizard.errors import GpuwizardError, RefusedError
 from gpuwizard.events import Asker, Emit, Event, Note, StageChanged
 from gpuwizard.facts.cluster import ClusterView
-from gpuwizard.plan.build import build_plan
 from gpuwizard.plan.model import Plan
 from gpuwizard.probing import as_path, connect_options, probe
 from gpuwizard.session import HostRecord, Session
-from gpuwizard.steps import desired_objects
 
 if TYPE_CHECKING:
     from gpuwizard.journal import Journal, RunRecord
@@ -65,6 +62,9 @@ async def connect_cluster(session: Session, emit: Emit) -> None:
 
 async def make_plan(session: Session, emit: Emit) -> Plan:
     """Look at the cluster's live objects and build the plan; it is kept as `session.plan`."""
+    from gpuwizard.plan.build import build_plan
+    from gpuwizard.steps import desired_objects
+
     emit(StageChanged("plan", "started"))
     await connect_cluster(session, emit)
     wanted = desired_objects(session.answers, session.probes)
@@ -250,6 +250,8 @@ def save_answers(session: Session, path: Path) -> None:
 
     Raises UsageError when the path cannot be written.
     """
+    from gpuwizard.answers.toml import write_answers
+
     write_answers(session.answers, path)
     session.answers_path = path
 

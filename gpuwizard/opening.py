@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from gpuwizard import flow
 from gpuwizard.answers.model import Answers
-from gpuwizard.answers.toml import read_answers, reason
 from gpuwizard.errors import UsageError
 from gpuwizard.remote.target import parse_targets
 from gpuwizard.secret import Secret
@@ -46,6 +45,8 @@ def state_directory() -> Path:
 
 def answers_from(arguments: argparse.Namespace, base: Answers | None = None) -> Answers:
     """`base`, or else the answers file if there is one, with the flags laid over it. Raises UsageError."""
+    from gpuwizard.answers.toml import read_answers, reason
+
     answers = base or (read_answers(Path(arguments.answers)) if arguments.answers is not None else Answers())
     data = answers.model_dump()
     for flag in _CONNECTION_FLAGS:

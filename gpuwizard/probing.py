@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from gpuwizard.errors import GpuwizardError
 from gpuwizard.events import Asker, Emit, HostProgress, StageChanged
-from gpuwizard.findings import find
 from gpuwizard.remote.options import ConnectOptions
 from gpuwizard.remote.target import HostTarget
 from gpuwizard.session import HostRecord, Session
@@ -125,6 +124,8 @@ async def _probe_one(session: Session, record: HostRecord, emit: Emit) -> None:
     except GpuwizardError as error:
         _failed(session, record, error, emit)
         return
+    from gpuwizard.findings import find  # here, while the hosts are at work
+
     record.findings = find(record.probe)
     record.seconds = session.clock.monotonic() - started
     _set_state(session, record, "ready", emit)

@@ -160,7 +160,8 @@ look_at_modules() { # which kernels have the module, and of which version it is 
     drv_dep='^[^:]*/nvidia([-_]current|[-_]tesla[-_0-9]*|[-_]legacy[-_0-9x]*)?([-_]open)?\.ko[.a-z0-9]*:'
     drv_block='^[[:blank:]]*(blacklist|install)[[:blank:]]+(nvidia|nouveau|nova_core)([[:blank:]]|$)'
     drv_apt='^[[:blank:]]*(APT::Periodic::Unattended-Upgrade[[:blank:]]|"[^"]*nvidia)'
-    capture driver-files 10 grep -E "$drv_dep|$drv_block|$drv_apt" "$@" /dev/null
+    TEXT=$(grep -E "$drv_dep|$drv_block|$drv_apt" "$@" /dev/null 2>&1)
+    emit driver-files $? "$TEXT"
     set --
     set -f
     IFS=$NL
@@ -178,7 +179,7 @@ look_at_modules() { # which kernels have the module, and of which version it is 
     set +f
     [ $# -gt 0 ] || return 0
     if have modinfo; then
-        TEXT=$(limit 20 modinfo "$@" 2>&1 </dev/null | sed -n -e '/^filename:/p' -e '/^version:/p' -e '/^license:/p' \
+        TEXT=$(modinfo "$@" 2>&1 </dev/null | sed -n -e '/^filename:/p' -e '/^version:/p' -e '/^license:/p' \
             -e '/^signer:/p' -e '/^sig_id:/p' -e '/^modinfo:/p')
         emit modinfo 0 "$TEXT"
     else
@@ -241,7 +242,7 @@ look_at_kernel_log() { # telling lines of the ring buffer: how often, when last 
     fi
     first_line "$R/proc/uptime" || LINE=
     # shellcheck disable=SC2016  # awk's own variables
-    TEXT=$(limit 10 dmesg 2>&1 </dev/null | awk '
+    TEXT=$(dmesg 2>&1 </dev/null | awk '
         /^dmesg: / { print; exit }
         /NVRM: (loading|GPU at |Persistence mode is|.*nvAssert|.*nvCheck|.*Clearing it|objClInit|nvidia_open)/ { next }
         /NVRM:|SXid|nvidia.*(version magic|disagrees|Unknown symbol|firmware|failed|rejected|BAR)|nouveau.*(failed|bound)|[Ll]ockdown:.*modul|[Uu]nsigned module|unavailable key|Key was rejected|Required key not|PKCS#7 signature/ {

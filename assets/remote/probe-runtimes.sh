@@ -166,6 +166,10 @@ look_at_rancher() { # K3s and RKE2: their rendered file says it, and the binary 
 dump_config() { # containerd's own view of its files; its socket, where no argument names it
     dump=
     [ "$ROOT" = 1 ] || return 0
+    if [ -n "$PACKAGE" ]; then # a release that is known: what it makes of its files is worked out where they are read
+        grep_settings
+        return 0
+    fi
     if [ -z "$R" ] && ! have "$run_binary"; then return 0; fi
     dump=$(limit 10 "$run_binary" --config "$R$run_config" config dump 2>/dev/null </dev/null)
     STATUS=$?
@@ -180,7 +184,17 @@ dump_config() { # containerd's own view of its files; its socket, where no argum
         capture "containerd-error:$run_key" 10 "$run_binary" --config "$R$run_config" config dump
         ;;
     esac
-    if [ -z "$dump" ] && slurp "$R$run_config"; then dump=$TEXT; fi # better than nothing
+    if [ -n "$dump" ]; then read_settings; else grep_settings; fi
+}
+
+grep_settings() { # the same out of the files themselves: of its own and of all that were found by its imports
+    set -- "$R$run_config"
+    set -f
+    IFS=$NL
+    for file in $SEEN; do set -- "$@" "$R$file"; done
+    IFS=$BLANKS
+    set +f
+    dump=$(grep -hE '^[[:blank:]]*\[|^[^#]*(address|BinaryName)' "$@" /dev/null 2>/dev/null)
     read_settings
 }
 
@@ -216,6 +230,10 @@ ask_plugins() { # the CRI plugin's state, from the daemon itself
             ;;
         *) if have ctr; then capture "containerd-plugins:$run_key" 10 ctr --address "$R$run_socket" plugins ls; fi ;;
         esac
+        return 0
+    fi
+    if plugins_by_perl "$run_socket"; then
+        emit "containerd-plugins:$run_key" 0 "$TEXT"
         return 0
     fi
     run_ctr=

@@ -14,7 +14,13 @@ look_at_system() {
     emit_file fastos-release "$R/etc/fastos-release"
     if [ -f "$R/etc/nv_tegra_release" ] && first_line "$R/etc/nv_tegra_release"; then emit tegra-release 0 "$LINE"; fi
     if first_line "$R/sys/devices/soc0/family"; then emit soc-family 0 "$LINE"; fi
-    sys_uname=$(uname -n -r -m)
+    sys_uname=
+    if first_line "$R/proc/sys/kernel/arch"; then # Linux 6.1 and later: no process is needed
+        sys_uname=$LINE
+        first_line "$R/proc/sys/kernel/osrelease" && sys_uname="$LINE $sys_uname" || sys_uname=
+        first_line "$R/proc/sys/kernel/hostname" && sys_uname="$LINE${sys_uname:+ $sys_uname}" || sys_uname=
+    fi
+    case $sys_uname in *' '*' '*) ;; *) sys_uname=$(uname -n -r -m) ;; esac
     SYS_KERNEL=${sys_uname#* }
     SYS_KERNEL=${SYS_KERNEL%% *}
     emit uname 0 "$sys_uname"
@@ -80,7 +86,7 @@ look_at_packages() { # what is installed of all that the parts ask for, in one q
 packages_of_dpkg() { # also `packages-held` (apt-mark hold) and `packages-broken` (dpkg was interrupted)
     set -f
     # shellcheck disable=SC2016  # the format is dpkg's
-    TEXT=$(limit 20 dpkg-query -W -f '${db:Status-Want} ${db:Status-Status} ${Package} ${Version}\n' \
+    TEXT=$(dpkg-query -W -f '${db:Status-Want} ${db:Status-Status} ${Package} ${Version}\n' \
         nvidia-* libnvidia-* linux-modules-nvidia-* xserver-xorg-video-nvidia* cuda-drivers* cuda-compat* cuda-keyring \
         datacenter-gpu-manager* nvlsm libnvsdm* containerd containerd.io moby-containerd docker-ce docker.io \
         moby-engine podman cri-o \

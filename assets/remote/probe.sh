@@ -25,7 +25,8 @@ have() {
     command -v "$1" >/dev/null 2>&1
 }
 
-limit() { # seconds command…: only inside $( ), because it replaces the subshell
+limit() { # seconds command…: only inside $( ), because it replaces the subshell. Not needed where a program reads nothing
+    # but local files or the kernel's memory (grep, dpkg-query, modinfo, dmesg): each is another process
     if [ "$TIMEOUT" = 1 ]; then exec timeout "$@"; fi
     shift
     exec "$@"
@@ -49,6 +50,16 @@ slurp() { # file → TEXT, without a process: for small files only, because a sh
             break
         fi
     done <"$1"
+}
+
+is_root() { # by the kernel's own word, without a process where it can be read
+    while read -r root_key _ root_uid _; do
+        if [ "$root_key" = Uid: ]; then
+            [ "$root_uid" = 0 ]
+            return
+        fi
+    done 2>/dev/null <"$R/proc/self/status"
+    [ "$(id -u)" = 0 ]
 }
 
 first_line() { # file → LINE; false when it cannot be read
@@ -83,7 +94,7 @@ main() {
     if [ -n "$R" ]; then ROOT_PATH=$(readlink -f -- "$R"); fi
     emit begin 0 gpuwizard-probe/1
     root=${1-}
-    if [ "$(id -u)" = 0 ]; then
+    if is_root; then
         ROOT=1
         [ -n "$root" ] || root=root
         who=${SUDO_USER:-$(id -un 2>/dev/null)}

@@ -11,7 +11,7 @@ from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3, Effective
 from gpuwizard.containerd.release import Release
 from gpuwizard.facts.model import Handler
 
-__all__ = ["effective", "flatten"]
+__all__ = ["cri_tables", "effective", "flatten"]
 
 
 def effective(files: Mapping[str, bytes], main: str, version: str) -> Effective:
@@ -27,7 +27,7 @@ def effective(files: Mapping[str, bytes], main: str, version: str) -> Effective:
     nothing_read = merged.error is not None and merged.missing is None
     if nothing_read:
         return _broken(merged, release, merged.error or "")
-    runtime, images = _cri_tables(merged, release)
+    runtime, images = cri_tables(merged, release)
     problem = wrong_type(runtime, images)
     if problem is not None:
         return _broken(merged, release, problem)
@@ -66,7 +66,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _cri_tables(merged: Merged, release: Release) -> tuple[dict[str, Any], dict[str, Any]]:
+def cri_tables(merged: Merged, release: Release) -> tuple[dict[str, Any], dict[str, Any]]:
     """The runtime and the image half, laid over the defaults. 1.x keeps both in one table; there a `runtimes` table
     of the files takes the place of the built-in one, while 2.x lays it over (`runtimes.md §0` fact 1)."""
     if release.major >= 2:

@@ -6,6 +6,7 @@ from gpuwizard.facts.gpu.read import read_gpus
 from gpuwizard.facts.kubernetes.read import read_kubernetes
 from gpuwizard.facts.look import Look, look_at
 from gpuwizard.facts.model import HostFacts, Probe, Unseen
+from gpuwizard.facts.runtimes.inputs import Predict
 from gpuwizard.facts.runtimes.read import read_runtimes
 from gpuwizard.facts.system.read import read_system
 from gpuwizard.facts.text import value
@@ -14,9 +15,12 @@ from gpuwizard.facts.toolkit.read import components, read_operator, read_toolkit
 __all__ = ["parse_probe"]
 
 
-def parse_probe(raw: bytes, *, seconds: float = 0.0, received: float | None = None) -> Probe:
+def parse_probe(
+    raw: bytes, *, seconds: float = 0.0, received: float | None = None, predict: Predict | None = None
+) -> Probe:
     """Facts and files from what probe.sh printed. Never raises: what is missing or garbled is None and named in
-    `unseen`. `seconds` is how long the probe took, `received` when its answer was there (seconds since the epoch)."""
+    `unseen`. `seconds` is how long the probe took, `received` when its answer was there (seconds since the epoch).
+    `predict` tells what a containerd makes of its files where the host itself was not asked."""
     look = look_at(raw, seconds=seconds, received=received)
     system = read_system(look)
     gpus = read_gpus(look)
@@ -28,7 +32,7 @@ def parse_probe(raw: bytes, *, seconds: float = 0.0, received: float | None = No
         gpus=gpus.gpus,
         driver=driver,
         toolkit=read_toolkit(look, gpus.gpus, driver),
-        runtimes=read_runtimes(look, kubernetes, endpoint),
+        runtimes=read_runtimes(look, kubernetes, endpoint, predict),
         kubernetes=kubernetes,
         components=components(look),
         privilege=system.privilege,

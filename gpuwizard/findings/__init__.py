@@ -1,25 +1,32 @@
-"""What is right and wrong with a host: every rule put to one probe."""
+"""What is right and wrong with a host: rules over facts.
 
-from gpuwizard.facts.model import Probe
-from gpuwizard.findings.catalogue import RULES
-from gpuwizard.findings.model import Finding, Severity
-from gpuwizard.findings.ready import HEALTHY
-from gpuwizard.findings.rule import Rule, evaluate, finding_of
+The rules are loaded when the first of them is asked for: that takes as long as to log in to ten hosts, and can be done
+while the hosts work.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpuwizard.findings.catalogue import RULES
+    from gpuwizard.findings.judge import explain, find
+    from gpuwizard.findings.model import Finding, Severity
+    from gpuwizard.findings.rule import Rule
 
 __all__ = ["RULES", "Finding", "Rule", "Severity", "explain", "find"]
 
-_CHECKS = tuple((rule.check, rule) for rule in RULES if rule is not HEALTHY)
-_ORDER: tuple[Severity, ...] = ("error", "warning", "info", "ok")
+
+_HOMES = {
+    "RULES": "catalogue",
+    "explain": "judge",
+    "find": "judge",
+    "Finding": "model",
+    "Severity": "model",
+    "Rule": "rule",
+}
 
 
-def find(probe: Probe) -> tuple[Finding, ...]:
-    """The findings on one host, errors first, then by id. ``GW-OK-001`` comes only without an error."""
-    found = [finding_of(rule, verdict) for check, rule in _CHECKS if (verdict := check(probe)) is not None]
-    if not any(finding.severity == "error" for finding in found) and (healthy := evaluate(HEALTHY, probe)):
-        found.append(healthy)
-    return tuple(sorted(found, key=lambda finding: (_ORDER.index(finding.severity), finding.id)))
-
-
-def explain(rule_id: str) -> Rule | None:
-    """The rule of that id, in any spelling of upper and lower case."""
-    return next((rule for rule in RULES if rule.id == rule_id.strip().upper()), None)
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from gpuwizard.findings import explain
 from gpuwizard.findings.model import Finding, Severity
 from gpuwizard.session import HostRecord
 from gpuwizard.show.words import natural
@@ -63,6 +62,8 @@ def _found_on(key: str, entries: list[tuple[str, Finding | None]]) -> FoundOn:
     if not findings:
         return FoundOn(key, "", "error", key, hosts)
     titles = {finding.title for finding in findings}
+    from gpuwizard.findings import explain
+
     rule = explain(key)
     title = rule.title if rule is not None and len(titles) > 1 else findings[0].title
     severity = min((f.severity for f in findings), key=SEVERITIES.index)

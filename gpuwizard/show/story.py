@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from gpuwizard.findings import RULES
 from gpuwizard.findings.rule import Rule
 
 __all__ = ["near", "story", "story_json", "story_lines"]
@@ -55,6 +54,8 @@ def story_json(rule: Rule) -> dict[str, Any]:
 def near(wanted: str) -> list[str]:
     """Ids that may have been meant: alike in spelling (``DRIVER-3``), of an area, or of rules whose title or messages
     have the words."""
+    from gpuwizard.findings import RULES
+
     ids = [rule.id for rule in RULES]
     asked = wanted.strip().upper().removeprefix("GW-")
     area, _, number = asked.partition("-")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from assets import asset
 from gpuwizard.facts.model import Probe, RuntimeFacts
 from gpuwizard.findings import find
 from gpuwizard.remote.transport import Transport
@@ -20,6 +21,8 @@ Login = Callable[..., Awaitable[Transport]]
 
 CONFIG = "/etc/containerd/config.toml"
 DROP_IN = "/etc/containerd/conf.d/99-gpuwizard-nvidia.toml"
+
+CRI_V3 = "io.containerd.cri"
 
 
 async def probe_as(login: Login, host: LabHost, user: str, *, sudo_password: Secret | None = None) -> Probe:
@@ -242,3 +245,16 @@ async def test_the_only_finding_is_the_missing_handler(login: Login, each_contai
     ((rule, finding),) = found.items()
     assert rule == "GW-RUNTIME-001"
     assert "nvidia" in f"{finding.title} {finding.evidence}"
+
+
+async def test_containerd_says_of_its_plugins_what_ctr_prints(each_containerd: LabHost) -> None:
+    """The few lines of Perl and ctr agree on every plugin that is asked for, in the daemon's own order."""
+    program = asset("remote/plugins.pl").read_bytes()
+    ask = "cat >/run/plugins.pl && perl /run/plugins.pl /run/containerd/containerd.sock"
+    asked = each_containerd.run(ask, stdin=program)
+    listed = [line.split() for line in each_containerd.run("ctr plugins ls").stdout.splitlines()]
+    expected = [
+        (row[0], row[1], row[-1]) for row in listed if row and row[0].startswith(("io.containerd.grpc", CRI_V3))
+    ]
+    assert len(expected) > 10
+    assert [(row[0], row[1], row[-1]) for row in map(str.split, asked.stdout.splitlines())] == expected

@@ -3,8 +3,8 @@
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from typing import Any
 
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import ConfigWarning, RuntimeFacts
@@ -43,6 +43,7 @@ __all__ = ["RENDERED", "containerd_facts"]
 RENDERED = "/agent/etc/containerd/config.toml"
 """Where K3s and RKE2 write containerd's configuration, below their data directory; at every start."""
 _PACKAGES = ("containerd.io", "containerd", "moby-containerd", "moby-containerd-cc")
+_KEPT = 256
 _DOCKERS_OWN = "/run/docker/containerd/containerd.sock"
 _UNSOUND = frozenset(
     ("version", "unversioned", "old-table", "new-table", "foreign-table", "newer-drop-in", "older-drop-in")
@@ -58,8 +59,9 @@ def containerd_facts(look: ContainerdLook, inputs: RuntimeInputs) -> RuntimeFact
     files = read_files(look.config, inputs.files, release)
     document = next((file.document for file in files.files if file.path == look.config), None)
     state, state_line = plugin_state(look.plugins) if look.plugins is not None else (None, None)
-    warnings = _warnings(look, files, release, inputs, works=state == "ok")
-    cri = _effective(look, files, warnings, release)
+    judged = _judge(look, files, release, inputs)
+    warnings = _warnings(look, files, release, inputs, judged, works=state == "ok")
+    cri = _effective(look, files, warnings, release, judged)
     socket = _socket(look, document)
     binary = look.exe or look.binary
     newer, changed = _newer(look, process, files, inputs)
@@ -92,7 +94,7 @@ def containerd_facts(look: ContainerdLook, inputs: RuntimeInputs) -> RuntimeFact
         running_version=version_of(look.running_text),
         package=_package(binary, inputs),
         in_path=_in_path(binary, inputs),
-        refused=_refused(look),
+        refused=judged.refused,
         config_files=files.paths,
     )
     return with_service(facts, unit)
@@ -129,10 +131,54 @@ def _unit_name(look: ContainerdLook, process: Process | None, inputs: RuntimeInp
     return unit.name if unit is not None and unit.loaded else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What the release makes of the files: a document as its dump prints it, or why its loader refuses them; neither
+    where that is not known. A document that is not `trusted` is not what the daemon makes of them; one that was
+    `predicted` may hold keys that the release does not know, which its own dump would leave out."""
+
+    document: Mapping[str, Any] | None = None
+    error: str | None = None
+    trusted: bool = True
+    predicted: bool = False
+
+    @property
+    def refused(self) -> bool | None:
+        """Whether the loader refuses the files."""
+        return None if self.document is None and self.error is None else self.document is None
+
+
+def _judge(look: ContainerdLook, files: ConfigFiles, release: Release | None, inputs: RuntimeInputs) -> _Judged:
+    """By the host's own dump where it was asked for one, else as `RuntimeInputs.predict` says. The dump of containerd
+    2.0.0 to 2.0.5 leaves out files of version 2 (`runtimes.md §1.3`)."""
+    if look.dump_error is not None:
+        return _Judged(error=_last_words(look.dump_error))
+    if look.dump is not None:
+        early = release is not None and Release(2, 0, 0) <= release <= Release(2, 0, 5)
+        trusted = not (early and any((file.version or 0) == 2 for file in files.files))
+        dumped = load_toml(look.dump)
+        if isinstance(dumped, str):
+            return _Judged({}, f"config dump: {dumped}", trusted)
+        return _Judged(dumped, trusted=trusted)
+    if inputs.predict is None or release is None or files.unknown or not files.files:
+        return _Judged()
+    raw = {path: file.content.raw for path, file in inputs.files.items() if file.content is not None}
+    read = {path: raw[path] for path in files.paths if path in raw}
+    predicted = inputs.predict(read, look.config, str(release))
+    return _Judged(error=predicted) if isinstance(predicted, str) else _Judged(predicted, predicted=True)
+
+
 def _warnings(
-    look: ContainerdLook, files: ConfigFiles, release: Release | None, inputs: RuntimeInputs, *, works: bool
+    look: ContainerdLook,
+    files: ConfigFiles,
+    release: Release | None,
+    inputs: RuntimeInputs,
+    judged: _Judged,
+    *,
+    works: bool,
 ) -> tuple[ConfigWarning, ...]:
-    given = Given(release, _refused(look), _dumped(look.dump) if _trusted(look, files, release) else None)
+    in_force = judged.document if judged.trusted and not judged.predicted and judged.error is None else None
+    given = Given(release, judged.refused, _settings(in_force) if in_force is not None else None)
     sleeping: tuple[str, ...] = ()
     if not files.unknown and (inputs.root or files.files):
         folder = posixpath.join(posixpath.dirname(look.config), "conf.d/*.toml")
@@ -147,40 +193,35 @@ def _warnings(
     return config_warnings(files.files, given, (tuple(files.missing.items()), sleeping, works))
 
 
-@lru_cache(maxsize=256)
-def _dumped(dump: str | None) -> Settings | None:
-    """The settings that a dump shows."""
-    document = load_toml(dump) if dump is not None else ""
-    if isinstance(document, str):
-        return None
+_SETTINGS: dict[int, tuple[Mapping[str, Any], Settings]] = {}
+
+
+def _settings(document: Mapping[str, Any]) -> Settings:
+    """The settings that a dump shows: one object for one document, because what follows from it is kept."""
+    known = _SETTINGS.get(id(document))
+    if known is not None:
+        return known[1]
     version = root_version(document)
     names = (RUNTIME_V3, IMAGES_V3) if version > 2 else (CRI_V2 if version == 2 else "cri",)
-    return Settings(settings_of(table(document, "plugins"), *names))
-
-
-def _trusted(look: ContainerdLook, files: ConfigFiles, release: Release | None) -> bool:
-    """Whether the dump shows what the daemon makes of the files: not that of containerd 2.0.0 to 2.0.5 for a file of
-    version 2 (`runtimes.md §1.3`)."""
-    early = release is not None and Release(2, 0, 0) <= release <= Release(2, 0, 5)
-    return look.dump is not None and not (early and any((file.version or 0) == 2 for file in files.files))
-
-
-def _refused(look: ContainerdLook) -> bool | None:
-    """Whether the host's own loader refuses the files."""
-    if look.dump_error is not None:
-        return True
-    return None if look.dump is None else False
+    made = Settings(settings_of(table(document, "plugins"), *names))
+    if len(_SETTINGS) >= _KEPT:
+        _SETTINGS.clear()
+    _SETTINGS[id(document)] = document, made
+    return made
 
 
 def _effective(
-    look: ContainerdLook, files: ConfigFiles, warnings: tuple[ConfigWarning, ...], release: Release | None
+    look: ContainerdLook,
+    files: ConfigFiles,
+    warnings: tuple[ConfigWarning, ...],
+    release: Release | None,
+    judged: _Judged,
 ) -> CriConfig:
-    """The settings as containerd sees them: by its own dump where there is one that can be trusted."""
-    if look.dump is not None and _trusted(look, files, release):
-        dumped = load_toml(look.dump)
-        return read_cri(dumped, release) if not isinstance(dumped, str) else CriConfig(error=f"config dump: {dumped}")
-    if look.dump_error is not None:
-        return CriConfig(error=_last_words(look.dump_error))
+    """The settings as containerd sees them: by its own dump, or what takes its place, where that can be trusted."""
+    if judged.error is not None and (judged.document is None or judged.trusted):
+        return CriConfig(error=judged.error)
+    if judged.document is not None and judged.trusted:
+        return read_cri(judged.document, release)
     broken = next((file for file in files.files if file.document is None), None)
     if broken is not None:
         return CriConfig(error=broken.error if broken.path == look.config else f"{broken.path}: {broken.error}")

@@ -1,8 +1,9 @@
 """What the runtimes are judged by, and what every kind of them is asked in the same way."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from gpuwizard.facts.files import FileTimes
 from gpuwizard.facts.model import HostFile, KubernetesFacts, RuntimeFacts, ServiceState
@@ -11,6 +12,7 @@ from gpuwizard.facts.units import Process, Unit
 
 __all__ = [
     "ContainerdLook",
+    "Predict",
     "RuntimeInputs",
     "missing_programs",
     "package_of",
@@ -27,6 +29,11 @@ _MARGIN = 2.0
 """Seconds: uptime, the clock and file times are whole seconds or a little better."""
 _TICKS = 100
 """Clock ticks a second in which /proc tells times; the same on every Linux."""
+
+
+Predict: TypeAlias = Callable[[Mapping[str, bytes], str, str], Mapping[str, Any] | str]
+"""What ``config dump`` would print: of files by path, the root file's path and containerd's version. The document, or
+as text why the loader refuses the files. Running it costs a host more than the rest of the probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,8 @@ class RuntimeInputs:
     `packages` maps an installed package to its version; `programs` a program that a configuration names to its path on
     the host, empty where there is none; `path_programs` what PATH gives; `times` are those of files, `uptime` the
     host's when it was asked for them. `docker_package` and `crio_package` are the packages that the programs come from.
-    `crio_unread` are the files of a folder that CRI-O does not read. `cgroup2` is None where it is not known.
+    `crio_unread` are the files of a folder that CRI-O does not read. `cgroup2` is None where it is not known. `predict`
+    stands in for a dump that the probe did not ask for.
     """
 
     containerds: Sequence[ContainerdLook]
@@ -78,6 +86,7 @@ class RuntimeInputs:
     crio_unread: Sequence[str] = ()
     cgroup2: bool | None = None
     root: bool = True
+    predict: Predict | None = None
 
 
 def socket_path(endpoint: str | None) -> str | None:

@@ -6,15 +6,18 @@ from gpuwizard.facts.files import file_times
 from gpuwizard.facts.frames import Frames, Section
 from gpuwizard.facts.look import Look
 from gpuwizard.facts.model import KubernetesFacts, RuntimeFacts
+from gpuwizard.facts.runtimes.inputs import Predict
 from gpuwizard.facts.runtimes.runtimes import ContainerdLook, RuntimeInputs, runtime_facts
 from gpuwizard.facts.text import number, value
 
 __all__ = ["read_runtimes"]
 
 
-def read_runtimes(look: Look, kubernetes: KubernetesFacts, endpoint: str | None) -> tuple[RuntimeFacts, ...]:
+def read_runtimes(
+    look: Look, kubernetes: KubernetesFacts, endpoint: str | None, predict: Predict | None = None
+) -> tuple[RuntimeFacts, ...]:
     """The runtimes, that of the kubelet first. `endpoint` is the kubelet's CRI socket: None when unknown, empty when
-    the host has no kubelet."""
+    the host has no kubelet. `predict` tells what a containerd makes of its files where the host was not asked."""
     frames = look.frames
     return runtime_facts(
         RuntimeInputs(
@@ -36,6 +39,7 @@ def read_runtimes(look: Look, kubernetes: KubernetesFacts, endpoint: str | None)
             crio_unread=frames.lines("crio-unread"),
             cgroup2={"unified": True, "hybrid": False, "legacy": False}.get(frames.text("cgroup") or ""),
             root=look.root,
+            predict=predict,
         )
     )
 

@@ -14,6 +14,7 @@ from gpuwizard.flavours.option import STRATEGIES, Flavour, StrategyOption, host_
 __all__ = ["STRATEGIES", "StrategyOption", "flavour_of", "plan_host", "strategies"]
 
 _NAMES = {
+    "rke2": "RKE2",
     "k8s-snap": "Canonical Kubernetes",
     "microk8s": "MicroK8s",
     "k0s": "k0s",
@@ -76,8 +77,7 @@ def _none_of_them(why: str) -> tuple[StrategyOption, ...]:
 def _completed(probe: Probe, offered: tuple[StrategyOption, ...]) -> tuple[StrategyOption, ...]:
     """All strategies in their order; those that the flavour has no word on do not fit."""
     known = {option.value: option for option in offered}
-    names = {**_NAMES, "rke2": "RKE2", "k3s": "K3s"}
-    here = names.get(probe.facts.kubernetes.flavour, "this host's runtime")
+    here = _NAMES.get(probe.facts.kubernetes.flavour, "this host's runtime")
     return tuple(known.get(v) or StrategyOption(v, False, f"it {_ELSEWHERE[v]}, not to {here}") for v in STRATEGIES)
 
 
@@ -101,7 +101,7 @@ def _unsupported(probe: Probe) -> tuple[Refusal, ...]:
                 "probe as root; `gpuwizard check` shows what was found",
             ),
         )
-    if flavour in _NAMES:
+    if flavour in _NAMES and flavour not in _BY_KUBERNETES:
         return (
             Refusal(
                 "flavour",

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpuwizard.actions import HostPlanned
 from gpuwizard.answers.model import Answers, HostOverride, Runtime, Strategy
@@ -417,3 +419,44 @@ def test_secrets_stay_out_of_words() -> None:
         planned = plan_host("k1", node(version), Answers())
         assert "hunter2" not in repr(planned.refusals) + planned.reason + (planned.change.prediction or "")
         assert "hunter2" not in str(effects(planned))
+
+
+_ODD = """version = 2
+imports = [1]
+plugins = 3
+{{ if .SystemdCgroup }}
+{{ end }}
+{{ range .ExtraRuntimes }}
+x = 2020-01-01
+[[plugins]]
+runtimes = {}
+default_runtime_name = 'nvidia'
+snapshotter = {a = 1}
+"""
+_LINES = st.sampled_from((rendered("v1.33.5+k3s1") + BLOCK + BASE + KATA + HYBRID + _ODD).splitlines())
+_TEXT = st.one_of(
+    st.just(rendered("v1.33.5+k3s1")),
+    st.lists(_LINES, max_size=25).map("\n".join),
+    st.text(st.characters(codec="utf-8"), max_size=40),
+)
+
+
+@given(
+    st.sampled_from(sorted(RELEASES)),
+    _TEXT,
+    st.dictionaries(st.sampled_from([V2_TEMPLATE, V3_TEMPLATE, OPTION, V3_DROP_IN]), _TEXT, max_size=2),
+    st.sampled_from(["leave", "nvidia", "former"]),
+    st.booleans(),
+)
+def test_any_files_give_a_plan_that_works_or_a_refusal(
+    version: str, text: str, files: dict[str, str], default: str, convert: bool
+) -> None:
+    probe = node(version, files, text)
+    offered = strategies(probe)
+    assert sum(o.recommended for o in offered) == 1
+    planned = plan_host("k1", probe, answers(default, convert=convert))
+    assert all(r.id and r.why for r in planned.refusals)
+    if not planned.change.empty:
+        assert not planned.refusals
+        assert planned.change.check is not None
+        assert "nvidia" in planned.change.check.handlers

@@ -144,7 +144,7 @@ DETECTABLE: Mapping[str, tuple[str, str]] = {
 """The runtimes that are looked for at a start: name → shim and program (§2.4)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Detected:
     """A runtime that was found: its shim and the path of its program."""
 
@@ -211,7 +211,7 @@ def base_document(
     for row in (*state, *rows):
         value = node.values.get(row.value)
         if value is not None:
-            _put(document, (*row.table, row.key), [value] if row.listed and not isinstance(value, list) else value)
+            _put(document, (*row.table, row.key), [value] if row.listed and isinstance(value, str) else value)
     if node.dialect == dialect:
         _merge(document, copy.deepcopy(dict(node.rest)))
     runtimes = ("plugins", CRI_OF[dialect], "containerd", "runtimes")

@@ -4,6 +4,7 @@ K3s' values are those of the node (pause image, folders, cgroup driver …): the
 the next start is the template, the detected runtimes and the option ``default-runtime``.
 """
 
+import functools
 import posixpath
 import tomllib
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from gpuwizard.containerd.k3s_base import (
 )
 from gpuwizard.containerd.k3s_release import (
     NEWEST,
+    V2_TEMPLATE,
+    V3_TEMPLATE,
     Applying,
     Dialect,
     applying_template,
@@ -80,12 +83,13 @@ class NextStart:
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The rendered file after the next start. `base` says whether its template includes the built-in one, `renders`
-    whether detected runtimes get into it."""
+    whether detected runtimes get into it, and `own` what it adds itself."""
 
     text: str
     applying: Applying
     base: bool
     renders: bool
+    own: Mapping[str, Any]
 
 
 def predict(start: NextStart) -> Prediction:
@@ -93,6 +97,30 @@ def predict(start: NextStart) -> Prediction:
 
     Raises PredictionError, which says why K3s would not start, or what of its template cannot be told.
     """
+    names = (start.rendered, *(posixpath.join(start.folder, name) for name in (V2_TEMPLATE, V3_TEMPLATE)))
+    return _predicted(
+        start.release,
+        start.program,
+        start.folder,
+        tuple((name, start.files[name]) for name in names if name in start.files),
+        tuple(sorted(start.detected.items())),
+        start.default_runtime,
+        tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(start.fresh.items())),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _predicted(
+    release: KubeRelease,
+    program: str,
+    folder: str,
+    files: tuple[tuple[str, bytes], ...],
+    detected: tuple[tuple[str, Detected], ...],
+    default_runtime: str | None,
+    fresh: tuple[tuple[str, Any], ...],
+) -> Prediction:
+    """Hosts that are alike are predicted once: everything that decides is an argument."""
+    start = NextStart(release, program, folder, dict(files), dict(detected), default_runtime, dict(fresh))
     default = start.default_runtime if start.release.has_default_runtime else None
     if default is not None and default not in start.detected:
         raise PredictionError(
@@ -112,7 +140,7 @@ def predict(start: NextStart) -> Prediction:
     filled = filled_with(start, applying, node, texts)
     included = "base" in filled.included
     _check_state(start, applying, filled.text)
-    return Prediction(filled.text, applying, included, included or ".ExtraRuntimes" in applying.text)
+    return Prediction(filled.text, applying, included, included or ".ExtraRuntimes" in applying.text, own)
 
 
 def own_document(start: NextStart, applying: Applying, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -135,8 +163,8 @@ def own_document(start: NextStart, applying: Applying, document: Mapping[str, An
 
 def rendered_state(start: NextStart) -> NodeState | None:
     """What the file that was rendered last tells of its node; None where it is not there or broken."""
-    document = _rendered_document(start)
-    return None if document is None else read_document(document)
+    raw = start.files.get(start.rendered)
+    return None if raw is None else _state(raw)
 
 
 def filled_text(start: NextStart, applying: Applying) -> str:
@@ -207,15 +235,25 @@ def _dialect(document: Mapping[str, Any] | None) -> Dialect | None:
     return None if document is None else dialect_of(document)
 
 
-def _rendered_document(start: NextStart) -> dict[str, Any] | None:
-    """The file that was rendered last. A broken one says nothing."""
+def _rendered_document(start: NextStart) -> Mapping[str, Any] | None:
+    """The file that was rendered last."""
     raw = start.files.get(start.rendered)
-    if raw is None:
-        return None
+    return None if raw is None else _document(raw)
+
+
+@functools.lru_cache(maxsize=256)
+def _document(raw: bytes) -> Mapping[str, Any] | None:
+    """A TOML document, which nobody may change; a broken one says nothing."""
     try:
         return tomllib.loads(raw.decode("utf-8", "replace"))
     except (tomllib.TOMLDecodeError, RecursionError):
         return None
+
+
+@functools.lru_cache(maxsize=256)
+def _state(raw: bytes) -> NodeState | None:
+    document = _document(raw)
+    return None if document is None else read_document(document)
 
 
 def _node(

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from gpuwizard.actions import Activation, Check, EffectiveChange, FileChange, HostChange, HostPlanned, Refusal
 from gpuwizard.answers.model import Answers
-from gpuwizard.containerd import Effective, compare, effective
+from gpuwizard.containerd import Effective, compare
 from gpuwizard.containerd.k3s_base import DETECTABLE
 from gpuwizard.containerd.k3s_release import V2_TEMPLATE, V3_TEMPLATE, systemd_cgroup_of_detected
 from gpuwizard.containerd.k3s_render import PredictionError, predict
@@ -18,7 +18,7 @@ from gpuwizard.facts.model import Probe
 from gpuwizard.flavours.containerd import chosen_runtime
 from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
 from gpuwizard.flavours.k3s_edits import Edit, Files, NoEditError, drop_in_edit, not_found, option_edit, template_edit
-from gpuwizard.flavours.k3s_state import REVERTED, Situation, situation
+from gpuwizard.flavours.k3s_state import REVERTED, Situation, judged, situation
 from gpuwizard.flavours.option import StrategyOption, announced_changes, outcome_refusals, refused
 from gpuwizard.secret import SecretBytes
 
@@ -208,7 +208,7 @@ def _outcome(start: Situation, edit: Edit, default: str, chosen: StrategyOption)
     coming = start.next_start(edit.files, fresh=edit.renews)
     text = predict(coming).text
     files = {**coming.files, start.rendered: text.encode("utf-8", "surrogateescape")}
-    after = effective(files, start.rendered, start.runtime.version or "")
+    after = judged(files, start.rendered, start.runtime.version or "")
     changes = compare(start.before, after)
     found = _refusals(start, edit, default, after, changes)
     if found:

@@ -1,5 +1,6 @@
 """What the plan of a K3s or RKE2 host starts from: files, template, and what it will detect (`runtimes.md §2`)."""
 
+import functools
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,13 +12,13 @@ from gpuwizard.containerd import Effective, effective
 from gpuwizard.containerd.k3s_base import DETECTABLE, Detected, NodeState
 from gpuwizard.containerd.k3s_fresh import fresh_values
 from gpuwizard.containerd.k3s_release import Applying, applying_template, finds_cdi_runtime, release_of
-from gpuwizard.containerd.k3s_render import NextStart, own_document, predict, rendered_state
+from gpuwizard.containerd.k3s_render import NextStart, predict, rendered_state
 from gpuwizard.containerd.k3s_template import handlers_of
 from gpuwizard.facts.kubernetes.release import KubeRelease
 from gpuwizard.facts.kubernetes.settings import k3s_settings
 from gpuwizard.facts.model import Probe, RuntimeFacts
 
-__all__ = ["MARK", "REVERTED", "Situation", "TemplateState", "embedded", "situation"]
+__all__ = ["MARK", "REVERTED", "Situation", "TemplateState", "embedded", "judged", "situation"]
 
 MARK = "Written by gpuwizard"
 REVERTED = "# Written by gpuwizard to take back a restart: a copy of the file that was rendered before it.\n"
@@ -97,7 +98,7 @@ class Situation:
         found = predict(start)
         if not found.base:
             return "full" if found.renders else "stale"
-        twice = handlers_of(own_document(start, applying)) & set(self.detected)
+        twice = handlers_of(found.own) & set(self.detected)
         return "nvidia" if twice else "base"
 
     def node(self) -> NodeState | None:
@@ -133,7 +134,7 @@ def situation(probe: Probe, runtime: RuntimeFacts) -> Situation:
         folder=folder,
         release=release,
         runtime=runtime,
-        before=effective(files, posixpath.join(folder, "config.toml"), runtime.version or ""),
+        before=judged(files, posixpath.join(folder, "config.toml"), runtime.version or ""),
         search=search,
         detected=_detected(probe, release, search, node),
         option=_user_option(probe, program),
@@ -141,6 +142,16 @@ def situation(probe: Probe, runtime: RuntimeFacts) -> Situation:
         runtime_path=facts.toolkit.runtime_path or "",
         unit=unit if "." in unit else f"{unit}.service",
     )
+
+
+def judged(files: Mapping[str, bytes], main: str, version: str) -> Effective:
+    """What a containerd of `version` makes of the files; hosts that are alike are judged once."""
+    return _judged(tuple(sorted(files.items())), main, version)
+
+
+@functools.lru_cache(maxsize=256)
+def _judged(files: tuple[tuple[str, bytes], ...], main: str, version: str) -> Effective:
+    return effective(dict(files), main, version)
 
 
 def _detected(

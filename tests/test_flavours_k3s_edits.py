@@ -214,6 +214,24 @@ def test_a_stale_copy_is_replaced_with_consent_only(
     assert (again.change.empty, again.refusals) == (True, ())
 
 
+def test_a_template_that_the_operator_wrote() -> None:
+    """nvidia and nvidia-cdi are K3s' to find; a handler that it does not know stays."""
+    cri = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes'
+    text = rendered("v1.28.5+k3s1") + "".join(
+        f'[{cri}.{name}]\n  runtime_type = "io.containerd.runc.v2"\n[{cri}.{name}.options]\n'
+        f'  BinaryName = "/usr/local/nvidia/toolkit/nvidia-container-runtime{suffix}"\n  SystemdCgroup = true\n'
+        for name, suffix in (("nvidia", ""), ("nvidia-cdi", ".cdi"), ("nvidia-legacy", ".legacy"))
+    )
+    probe = node("v1.28.5+k3s1", {V2_TEMPLATE: text}, text)
+    planned = plan_host("k1", probe, answers(convert=True))
+    assert planned.refusals == ()
+    new = contents(planned)[V2_TEMPLATE] or ""
+    assert new.startswith(BASE)
+    assert "nvidia-legacy" in new
+    assert "nvidia-cdi" not in new
+    assert effects(planned)["handler nvidia.BinaryName"] == RUNTIME_PATH
+
+
 def test_consent_for_one_host() -> None:
     text = rendered("v1.33.5+k3s1")
     probe = node("v1.33.5+k3s1", {V3_TEMPLATE: text}, text)
@@ -336,6 +354,8 @@ def test_no_file_could_name_it() -> None:
     assert (refusal.id, "symbolic link" in refusal.remedy) == ("k3s-path", True)
     v2 = node("v1.28.5+k3s1", toolkit=ELSEWHERE)
     assert plan_host("k1", v2, answers("nvidia")).refusals[0].id == "k3s-default-runtime"
+    later = k3s_host(rendered("v1.28.5+k3s1"), version="v1.30.8+k3s1", containerd="1.7.23-k3s2", toolkit=ELSEWHERE)
+    assert "/etc/default/k3s-agent" in plan_host("k1", later, answers("nvidia")).refusals[0].remedy
 
 
 def test_the_operators_folder_comes_first() -> None:

@@ -149,7 +149,12 @@ def _outside(start: Situation, default: str) -> Edit:
         raise NoEditError(
             "k3s-default-runtime",
             "with version 2 the built-in template has the table of the default runtime, so that a second one is fatal",
-            f"put a symbolic link to {start.runtime_path} into /usr/bin, where {start.name} finds it",
+            f"put a symbolic link to {start.runtime_path} into /usr/bin, where {start.name} finds it"
+            + (
+                f", or its folder into PATH in /etc/default/{start.unit_name}"
+                if start.release.looks_in_own_path
+                else ""
+            ),
         )
     text = applying.text if applying.path is not None else BASE
     block = {d: with_handler("", dialect, NAME, start.runtime_path, d) for d in (None, NAME)}

@@ -55,6 +55,11 @@ class Situation:
         return _NAMES[self.program]
 
     @property
+    def unit_name(self) -> str:
+        """The unit without its suffix, as the files of its environment are called."""
+        return self.unit.removesuffix(".service")
+
+    @property
     def rendered(self) -> str:
         """The file that containerd reads, written anew at every start."""
         return posixpath.join(self.folder, "config.toml")

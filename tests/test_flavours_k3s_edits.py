@@ -209,7 +209,7 @@ def test_a_stale_copy_is_replaced_with_consent_only(
     assert contents(planned) == new
     assert effects(planned).get("handler nvidia", "io.containerd.runc.v2") == "io.containerd.runc.v2"
     assert planned.change.check is not None
-    assert "nvidia" in planned.change.check.handlers
+    assert {"nvidia", "runc"} <= set(planned.change.check.handlers) <= {"nvidia", "runc", "kata"}
     again = plan_host("k1", after_restart(probe, planned, renews=True), answers(convert=True))
     assert (again.change.empty, again.refusals) == (True, ())
 
@@ -230,6 +230,23 @@ def test_a_template_that_the_operator_wrote() -> None:
     assert "nvidia-legacy" in new
     assert "nvidia-cdi" not in new
     assert effects(planned)["handler nvidia.BinaryName"] == RUNTIME_PATH
+
+
+def test_keys_in_tables_of_the_base_go_into_a_drop_in() -> None:
+    mine = "max_concurrent_downloads = 7\n"
+    head, table, tail = rendered("v1.34.6+k3s1").partition("[plugins.'io.containerd.cri.v1.images']\n")
+    text = head + table + mine + tail + KATA
+    probe = node("v1.34.6+k3s1", {V3_TEMPLATE: text}, text)
+    planned = plan_host("k1", probe, answers(convert=True))
+    assert planned.refusals == ()
+    kept = f"{FOLDER}/config-v3.toml.d/90-gpuwizard-kept.toml"
+    assert list(contents(planned)) == [kept, V3_TEMPLATE]
+    assert contents(planned)[V3_TEMPLATE] is None
+    assert mine in (contents(planned)[kept] or "")
+    assert "kata" in (contents(planned)[kept] or "")
+    assert set(effects(planned)) == {"handler nvidia", "handler nvidia.BinaryName", "handler nvidia.SystemdCgroup"}
+    again = plan_host("k1", after_restart(probe, planned, renews=True), answers(convert=True))
+    assert (again.change.empty, again.refusals) == (True, ())
 
 
 def test_consent_for_one_host() -> None:

@@ -21,6 +21,7 @@ from gpuwizard.facts.kubernetes.release import KubeRelease
 __all__ = [
     "CRI_OF",
     "DETECTABLE",
+    "WINDOWS",
     "Detected",
     "NodeState",
     "base_document",
@@ -33,7 +34,8 @@ Path = tuple[str, ...]
 _RUNC = "io.containerd.runc.v2"
 _OPT = ("plugins", "io.containerd.internal.v1.opt")
 _TASKS = ("plugins", "io.containerd.service.v1.tasks-service")
-_HCS = "runhcs-wcow-process"
+WINDOWS = "runhcs-wcow-process"
+"""The handler of Windows, which newer templates write everywhere."""
 
 CRI_OF: Mapping[Dialect, str] = {1: "cri", 2: CRI_V2, 3: RUNTIME_V3}
 """The plugin that holds the handlers, by configuration version."""
@@ -80,7 +82,7 @@ def _shared(dialect: Dialect) -> tuple[Row, ...]:
     return (
         Row((*runtimes, "runc"), "runtime_type", "runc_type"),
         Row((*runtimes, "runc", "options"), "SystemdCgroup", "systemd_cgroup"),
-        Row((*runtimes, _HCS), "runtime_type", "runhcs_type"),
+        Row((*runtimes, WINDOWS), "runtime_type", "runhcs_type"),
         Row(_TASKS, "blockio_config_file", "blockio"),
         Row(_TASKS, "rdt_config_file", "rdt"),
     )

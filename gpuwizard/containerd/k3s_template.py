@@ -26,10 +26,12 @@ from gpuwizard.containerd.statements import flat_path
 from gpuwizard.errors import RefusedError
 from gpuwizard.facts.kubernetes.template_text import table_path
 
-__all__ = ["BASE", "applying_after", "converted", "handlers_of", "with_handler", "without_handlers"]
+__all__ = ["BASE", "KEPT", "converted", "handlers_of", "with_handler", "without_handlers"]
 
 BASE = '{{ template "base" . }}\n'
 """The whole of a template that adds nothing."""
+KEPT = "90-gpuwizard-kept.toml"
+"""The drop-in that takes what cannot stand next to "base"."""
 
 _HEADER = re.compile(r"\s*\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]\s*(?:#.*)?")
 _PLUGINS = ("cri", CRI_V2, RUNTIME_V3)
@@ -118,11 +120,6 @@ def with_handler(text: str, dialect: Dialect, name: str, path: str, default: str
     return head + newline.join(lines) + newline
 
 
-def applying_after(files: Mapping[str, bytes], changes: Mapping[str, bytes | None]) -> dict[str, bytes]:
-    """The files of a host after changes; None removes."""
-    return {path: raw for path, raw in {**files, **changes}.items() if raw is not None}
-
-
 def converted(start: NextStart, path: str, text: str) -> dict[str, bytes | None]:
     """What takes the place of the stale template `path`: "base" and only what it has of its own, or nothing.
 
@@ -137,15 +134,19 @@ def converted(start: NextStart, path: str, text: str) -> dict[str, bytes | None]
     node = NodeState(target, {**read_document(document).values, **start.fresh, "default_runtime": None})
     base = base_document(node, start.release, target, start.detected, start.folder)
     both = sorted(own_tables(custom) & own_tables(base))
+    v2, v3 = f"{start.folder}/{V2_TEMPLATE}", f"{start.folder}/{V3_TEMPLATE}"
+    # Without the version 3 template the other one would come to life.
+    instead = BASE.encode() if path == v3 and v2 in start.files else None
+    at_top = any(not isinstance(value, Mapping) for value in custom.values())
+    if (both or at_top) and target == 3 and start.release.has_imports:
+        return {f"{start.folder}/config-v3.toml.d/{KEPT}": _as_drop_in(custom, path), path: instead}
     if both:
         names = ", ".join(f"[{flat_path(table)}]" for table in both)
         raise RefusedError(f"{path} adds keys to {clean_line(names)}, which the base writes, too", remedy=_BY_HAND)
-    v2, v3 = f"{start.folder}/{V2_TEMPLATE}", f"{start.folder}/{V3_TEMPLATE}"
-    new = _beside_base(custom, target) if custom else None
-    if new is None and path == v3 and v2 in start.files:
-        new = BASE  # without it the other template would come to life
+    if not custom:
+        return {path: instead}
     place = v3 if target == 3 else v2
-    changes: dict[str, bytes | None] = {} if new is None else {place: new.encode("utf-8", "surrogateescape")}
+    changes: dict[str, bytes | None] = {place: _beside_base(custom, target).encode("utf-8", "surrogateescape")}
     return changes if path in changes else {**changes, path: None}
 
 
@@ -193,6 +194,16 @@ def _without_known(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if value != {}}
 
 
+def _as_drop_in(custom: Mapping[str, Any], path: str) -> bytes:
+    """A file that the built-in template imports: it may add keys to tables that the base writes."""
+    lines = [f"# Written by gpuwizard: what {path} had of its own.", "version = 3"]
+    lines += [f"{flat_path((key,))} = {literal(one)}" for key, one in custom.items() if not isinstance(one, Mapping)]
+    for key, value in custom.items():
+        if isinstance(value, Mapping):
+            lines += _tables((key,), value, "'", cgroup=None)
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+
+
 def _beside_base(custom: Mapping[str, Any], dialect: Dialect) -> str:
     quote = "'" if dialect == 3 else '"'
     lines: list[str] = []
@@ -207,13 +218,16 @@ def _beside_base(custom: Mapping[str, Any], dialect: Dialect) -> str:
     return BASE + text
 
 
-def _tables(path: tuple[str, ...], table: Mapping[str, Any], quote: str) -> list[str]:
+def _tables(
+    path: tuple[str, ...], table: Mapping[str, Any], quote: str, cgroup: str | None = "{{ .SystemdCgroup }}"
+) -> list[str]:
+    """Tables as text; `cgroup` is written in place of each SystemdCgroup."""
     own = [(key, value) for key, value in table.items() if not isinstance(value, Mapping)]
     lines = [f"[{flat_path(path, quote)}]"] if own or not table else []
     for key, value in own:
-        written = "{{ .SystemdCgroup }}" if key == "SystemdCgroup" else literal(value)
+        written = cgroup if key == "SystemdCgroup" and cgroup is not None else literal(value)
         lines.append(f"  {flat_path((key,))} = {written}")
     for key, value in table.items():
         if isinstance(value, Mapping):
-            lines += _tables((*path, key), value, quote)
+            lines += _tables((*path, key), value, quote, cgroup)
     return lines

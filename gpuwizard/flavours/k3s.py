@@ -10,7 +10,7 @@ from dataclasses import replace
 from gpuwizard.actions import Activation, Check, EffectiveChange, FileChange, HostChange, HostPlanned, Refusal
 from gpuwizard.answers.model import Answers
 from gpuwizard.containerd import Effective, compare
-from gpuwizard.containerd.k3s_base import DETECTABLE
+from gpuwizard.containerd.k3s_base import DETECTABLE, WINDOWS
 from gpuwizard.containerd.k3s_release import V2_TEMPLATE, V3_TEMPLATE, systemd_cgroup_of_detected
 from gpuwizard.containerd.k3s_render import PredictionError, predict
 from gpuwizard.errors import RefusedError, UsageError
@@ -217,7 +217,7 @@ def _outcome(start: Situation, edit: Edit, default: str, chosen: StrategyOption)
     unit = start.unit
     check = Check(
         unit=unit,
-        handlers=tuple(name for name in after.runtimes if name in start.before.runtimes or name == NAME),
+        handlers=tuple(name for name in after.runtimes if _must_be_there(start, edit, name)),
         default_handler=after.default_runtime_name,
         cri_socket=start.runtime.socket,
         binary=None,
@@ -230,6 +230,12 @@ def _outcome(start: Situation, edit: Edit, default: str, chosen: StrategyOption)
         reason += "; its option default-runtime makes it the default"
     change = HostChange(written, Activation(unit), check, changes, _prediction(start, edit, undo), undo)
     return HostPlanned(chosen.value, reason, change)
+
+
+def _must_be_there(start: Situation, edit: Edit, name: str) -> bool:
+    """What was there and nvidia. Which releases write the handler for Windows is not known, so that after a stale copy
+    nobody is to wait for it."""
+    return name == NAME or (name in start.before.runtimes and not (edit.renews and name == WINDOWS))
 
 
 def _refusals(

@@ -194,7 +194,7 @@ def _table(path: tuple[str, ...], table: Mapping[str, Any], quote: str) -> list[
 
 def _check_state(start: NextStart, applying: Applying, text: str) -> None:
     """A file of version 3 has to say where containerd keeps its state: K3s passes nothing but the file (`§2.3`)."""
-    if passes_state(start.release, applying.dialect):
+    if applying.path is None or passes_state(start.release, applying.dialect):
         return
     try:
         document = tomllib.loads(text)
@@ -267,9 +267,16 @@ def _node(
             )
         return NodeState(applying.dialect, dict(start.fresh))
     node = read_document(_without(document, own))
+    node = node.with_values({**_usual_state(start), **node.values})
     if start.fresh:
         return NodeState(node.dialect, {**node.values, **start.fresh}, node.detected, {})
     return node
+
+
+def _usual_state(start: NextStart) -> dict[str, str]:
+    """Where containerd keeps its state, which K3s chooses itself: for a rendered file that does not say it (`§2.1`)."""
+    root = f"{start.folder.removesuffix('/etc/containerd')}/containerd"
+    return {"root": root, "state": "/run/k3s/containerd", "address": "/run/k3s/containerd/containerd.sock"}
 
 
 def _without(document: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

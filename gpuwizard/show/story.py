@@ -15,6 +15,8 @@ _STORY = ("id", "severity", "title", "cause", "effect", "remedy", "detected", "m
 
 def story(rule: Rule) -> list[tuple[str, tuple[str, ...]]]:
     """The chapters of the story that the rule has: a heading and its paragraphs."""
+    from gpuwizard.findings import RULES
+
     chapters = (
         ("What it means", (rule.cause,)),
         ("If nothing is done", (rule.effect,)),

@@ -121,7 +121,7 @@ TOP = some(
 )
 SPOILS = one_of("type", "handler", "twice", "syntax", "late", "table twice", "version type", "no table")
 # What a configuration is made for; what comes of it is for the judges to say.
-AIMS = one_of("works", "works", "works", "disabled", "disabled", "spoilt", "any", "any")
+AIMS = one_of("works", "works", "works", "disabled", "disabled", "broken", "broken", "spoilt", "any", "any")
 
 
 @st.composite
@@ -129,11 +129,13 @@ def one_file(draw: st.DrawFn, dialect: str, version: int | None, imports: list[s
     """One file: top-level keys, then the plugins' tables, perhaps spoilt."""
     top, plugins = draw(TOP), draw(plugin_tables(dialect))
     spoil = draw(SPOILS) if aim == "spoilt" or (aim == "any" and draw(one_of(False, False, True))) else None
-    if aim in ("works", "disabled"):
+    if aim in ("works", "disabled", "broken"):
         for key in ("required_plugins", "timeouts", "disabled_plugins"):
             top.pop(key, None)
     if aim == "disabled":
         top["disabled_plugins"] = ["cri" if dialect == "v1" else CRI_V2]
+    if aim == "broken":
+        _break_cri(plugins, dialect, draw(one_of("default", "default", "snapshotter", "registry", "time")))
     if spoil == "type":
         _wrong_type(plugins)
     if spoil == "handler":
@@ -161,6 +163,24 @@ def one_file(draw: st.DrawFn, dialect: str, version: int | None, imports: list[s
             text.insert(len(lines), draw(one_of("plugins = 1", "grpc = 1", "timeouts = 5")))
     newline = draw(one_of("\n", "\n", "\n", "\r\n"))
     return newline.join(text) + newline
+
+
+def _break_cri(plugins: Tables, dialect: str, how: str) -> None:
+    """Something that every release decodes and then refuses."""
+    runtime = plugins.setdefault({"v1": "cri", "v3": RUNTIME_V3}.get(dialect, CRI_V2), {})
+    images = plugins.setdefault(IMAGES_V3, {}) if dialect == "v3" else runtime
+    match how:
+        case "default":
+            runtime["containerd"] = {**runtime.get("containerd", {}), "default_runtime_name": "absent"}
+        case "snapshotter":
+            place = images if dialect == "v3" else runtime.setdefault("containerd", {"runtimes": {"runc": {}}})
+            place["snapshotter"] = "absent"
+        case "registry":
+            images["registry"] = {"config_path": "/certs", "mirrors": {"docker.io": {"endpoint": ["https://x"]}}}
+        case _:
+            images["image_pull_progress_timeout"] = "soon"
+            runtime["drain_exec_sync_io_timeout"] = "soon"
+            plugins.setdefault(CRI_V2 if dialect != "v1" else "cri", {})["stream_idle_timeout"] = "soon"
 
 
 def _wrong_type(plugins: Tables) -> None:

@@ -1,7 +1,8 @@
 """Real containerd binaries as judges of files: their ``config dump``, and a daemon of its own in private namespaces.
 
 The daemon needs root: it runs in a mount and a process namespace of its own where /run, /etc, /opt and /var are
-copies that vanish with it, so that nothing of this machine is touched and nothing is left running.
+copies that vanish with it and the rest is read-only, so that nothing of this machine is touched and nothing is left
+running.
 """
 
 import os
@@ -28,6 +29,7 @@ for place in etc opt var; do
         || exit 99
 done
 mkdir -p "$4" && mount --bind "$3/files" "$4" && mount -t tmpfs none /run && mkdir /run/judge || exit 99
+mount -o remount,bind,ro / || exit 99
 cd /
 {
     sh -c 'echo $$ >/run/judge/pid; exec "$0" "$@"' "$1" --config "$5" \

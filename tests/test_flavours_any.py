@@ -11,13 +11,15 @@ from gpuwizard.answers.model import Answers, Runtime
 from gpuwizard.containerd import effective
 from gpuwizard.facts.model import Probe
 from gpuwizard.flavours import plan_host
+from tests.containerd_configs import configurations
 from tests.invariants import assert_invariants, seen
 from tests.plan_probes import MAIN, applied, containerd_host
 from tests.snap_hosts import snap_host
-from tests.test_containerd_real import FILES, toml
 
-RELEASES = st.sampled_from(["1.6.20", "1.6.36", "1.7.13", "1.7.24", "2.0.5", "2.1.9", "2.2.1", "2.3.4"])
-IMPORTS = st.sampled_from([None, "/etc/containerd/conf.d/*.toml", "/etc/containerd/conf.d/*.toml"])
+RELEASES = ["1.6.20", "1.6.36", "1.7.13", "1.7.24", "2.0.5", "2.1.9", "2.2.1", "2.3.4"]
+HOSTS = st.sampled_from(RELEASES).flatmap(
+    lambda version: st.tuples(st.just(version), configurations(int(version.partition(".")[0])))
+)
 BROKEN = {"broken-now", "cri-disabled", "unversioned-root", "not-editable"}
 KNOWN = BROKEN | {
     "no-effect",
@@ -46,27 +48,21 @@ def after(probe: Probe, planned: HostPlanned) -> dict[str, bytes]:
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=300)
 @given(
-    root=FILES,
-    drop_ins=st.lists(FILES, max_size=2),
-    imports=IMPORTS,
-    version=RELEASES,
+    host=HOSTS,
     default=st.sampled_from(["leave", "nvidia"]),
     strategy=st.sampled_from(["auto", "in-place"]),
     convert=st.booleans(),
     snap=st.booleans(),
 )
 def test_refused_or_right(
-    root: dict[str, Any],
-    drop_ins: list[dict[str, Any]],
-    imports: str | None,
-    version: str,
+    host: tuple[str, dict[str, bytes]],
     default: Any,
     strategy: Any,
     convert: bool,
     snap: bool,
 ) -> None:
-    files: dict[str, Any] = {MAIN: toml(root, imports)}
-    files |= {f"/etc/containerd/conf.d/{n}.toml": toml(file, None) for n, file in enumerate(drop_ins)}
+    version, raw = host
+    files: dict[str, Any] = {path: content.decode() for path, content in raw.items()}
     make: Any = snap_host if snap else containerd_host
     probe = make(version, files)
     answers = Answers(runtime=Runtime(default_runtime=default, strategy=strategy, convert=convert))

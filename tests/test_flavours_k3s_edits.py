@@ -290,14 +290,25 @@ def test_a_snapshotter_of_ones_own_survives_the_conversion() -> None:
     assert "snapshotter" not in effects(planned)
 
 
+CRI_TABLE = '[plugins."io.containerd.grpc.v1.cri"'
 REFUSED = [
     ("k3s-would-not-start", "v1.33.5+k3s1", V3_TEMPLATE, BASE + "{{ .SELinuxEnabled }}\n"),
     ("k3s-would-not-start", "v1.33.5+k3s1", V3_TEMPLATE, BASE + "{{ if }}\n"),
     ("k3s-would-not-start", "v1.33.5+k3s1", V3_TEMPLATE, "version = 3\n" + KATA),
     ("not-predictable", "v1.33.5+k3s1", V3_TEMPLATE, BASE + "{{ .NodeConfig.AgentConfig.NodeIP }}\n"),
-    ("would-break", "v1.28.5+k3s1", V2_TEMPLATE, BASE + '[plugins."io.containerd.grpc.v1.cri".containerd]\n  x = 1\n'),
-    ("would-break", "v1.28.5+k3s1", V2_TEMPLATE, BASE + '[plugins."io.containerd.grpc.v1.cri"]\n  enable_cdi = true\n'),
-    ("would-break", "v1.33.5+k3s1", V3_TEMPLATE, BASE + "[plugins.'io.containerd.cri.v1.runtime']\n  x = 1\n"),
+    (
+        "would-not-start",
+        "v1.28.5+k3s1",
+        V2_TEMPLATE,
+        BASE + '[plugins."io.containerd.grpc.v1.cri".containerd]\n  x = 1\n',
+    ),
+    (
+        "would-not-start",
+        "v1.28.5+k3s1",
+        V2_TEMPLATE,
+        BASE + '[plugins."io.containerd.grpc.v1.cri"]\n  enable_cdi = true\n',
+    ),
+    ("would-not-start", "v1.33.5+k3s1", V3_TEMPLATE, BASE + "[plugins.'io.containerd.cri.v1.runtime']\n  x = 1\n"),
 ]
 
 

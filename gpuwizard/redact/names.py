@@ -15,7 +15,7 @@ _WHOLE = re.compile(rf"(?i){KEY}")
 _ALL_BELOW = frozenset(("auth", "auths", "header", "headers", "http-headers", "http_headers", "httpheaders"))
 """Tables whose every value is taken for a secret: credentials of a registry, and headers that are sent to it."""
 _PARTS = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^.\"']+)")
-_IN_SCALAR = re.compile(rf"(?i)(?<![\w.-])(?:-{{0,2}}{KEY}[ \t]*[=:][ \t]*|--{KEY}[ \t]+)(?=\S)")
+_IN_SCALAR = re.compile(rf"(?i)(?<![\w.-])(?:-{{0,2}}{KEY}[ \t]*[=:][ \t]*|--{KEY},?[ \t]+)(?=\S)")
 
 
 def is_secret_key(name: str) -> bool:

@@ -54,6 +54,8 @@ def choices(probes: Mapping[str, Probe], answers: Answers) -> tuple[ChoiceField,
     return (
         _strategy(probes, answers),
         _default_runtime(probes, answers),
+        _cdi(probes, answers),
+        _convert(probes, answers),
         _sharing(gpus, answers),
         _switch(
             "kubernetes.manage",
@@ -171,6 +173,55 @@ def _default_runtime(probes: Mapping[str, Probe], answers: Answers) -> ChoiceFie
         f"nvidia is the default already on {', '.join(already)}" if already else "pods without a GPU stay unaffected",
         answers.runtime.default_runtime,
     )
+
+
+def _cdi(probes: Mapping[str, Probe], answers: Answers) -> ChoiceField:
+    off = sorted(n for n, p in probes.items() if (r := p.facts.kubelet_runtime) is not None and r.cdi is False)
+    return ChoiceField(
+        "runtime.cdi",
+        "Container Device Interface",
+        "whether the runtime may be given devices by name (CDI), as the GPU Operator and newer plugins do",
+        (
+            Option("enable", "switch it on where it is off", True, "a release without CDI is left as it is"),
+            Option("leave", "leave it as it is"),
+        ),
+        "enable",
+        f"it is off on {_names(off)}" if off else "it is on wherever the runtime has it",
+        answers.runtime.cdi,
+    )
+
+
+_CONVERTIBLE = frozenset(("stub", "stub-versioned", "unversioned"))
+
+
+def _convert(probes: Mapping[str, Probe], answers: Answers) -> ChoiceField:
+    hosts = sorted(name for name, probe in probes.items() if _wants_conversion(probe))
+    return ChoiceField(
+        "runtime.convert",
+        "Unusable configurations",
+        "Docker's stub without CRI, a file of version 1, a stale K3s template: such a file cannot be added to",
+        (
+            Option("false", "leave them: those hosts are refused"),
+            Option(
+                "true", "replace them by what means the same", True, "shown as a diff, backed up, put back by rollback"
+            ),
+        ),
+        "false",
+        f"{_names(hosts)} would be refused: read the diff before you consent" if hosts else "no host has one",
+        "true" if answers.runtime.convert else "false",
+    )
+
+
+def _wants_conversion(probe: Probe) -> bool:
+    runtime = probe.facts.kubelet_runtime
+    kinds = {warning.kind for warning in runtime.warnings} if runtime is not None else set()
+    return bool(kinds & _CONVERTIBLE) or any(t.state == "stale" for t in probe.facts.kubernetes.template_states)
+
+
+def _names(hosts: list[str], most: int = 6) -> str:
+    """Host names for a sentence; not all of a long list."""
+    more = f" and {len(hosts) - most} more" if len(hosts) > most else ""
+    return ", ".join(hosts[:most]) + more
 
 
 def _sharing(gpus: int, answers: Answers) -> ChoiceField:

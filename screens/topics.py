@@ -49,6 +49,7 @@ _TOPICS = (
     ("strategy", "Strategy", ("runtime.strategy",), ()),
     ("default", "Default runtime", ("runtime.default_runtime",), ()),
     ("sharing", "GPU sharing", ("sharing.mode",), (("sharing.replicas", "Pods per GPU"),)),
+    ("files", "Runtime files", ("runtime.cdi", "runtime.convert"), ()),
     (
         "cluster",
         "Cluster",
@@ -206,7 +207,13 @@ def _validation(_: Topic, answers: Answers) -> str:
     return "on" if answers.validation.enabled else "off"
 
 
+def _files(_: Topic, answers: Answers) -> str:
+    cdi = "CDI on" if answers.runtime.cdi == "enable" else "CDI left"
+    return f"{cdi}, convert" if answers.runtime.convert else cdi
+
+
 _SHORT = {
+    "files": _files,
     "sharing": _sharing,
     "cluster": _cluster,
     "install": _install,

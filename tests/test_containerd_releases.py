@@ -201,6 +201,32 @@ IGNORED: list[tuple[str, str, int, str]] = [
     ),
     (
         "1.7.24",
+        f"version = 2\n{CRI}]\nimports = ['/x*']\n",
+        3,
+        f"{CRI_2}.imports: ignored: "
+        "imports stands behind a table header and so belongs to that table: move it above the first [table]",
+    ),
+    (
+        "2.1.9",
+        f"version = 3\n{RUNTIME}.{RUNC}.options]\ndisabled_plugins = []\n",
+        3,
+        "handler runc: option disabled_plugins: "
+        "disabled_plugins stands behind a table header and so belongs to that table: move it above the first [table]",
+    ),
+    (
+        "2.1.9",
+        f"version = 2\n{CRI}.registry.configs.'r.test'.tls]\n",
+        2,
+        f"{CRI_2}.registry.configs.r.test.tls: ignored: containerd 2.1.9 {NO_KEY} any more; 1.7 did",
+    ),
+    (
+        "2.1.9",
+        "version = 3\n[plugins.cri]\n",
+        2,
+        "plugins.cri: ignored: a version-1 table does nothing in files of a later version",
+    ),
+    (
+        "1.7.24",
         "version = 2\n[grpc]\nimports = ['/x*']\n",
         3,
         "grpc.imports: ignored: "

@@ -19,6 +19,7 @@ __all__ = ["notes"]
 _RUNC = "io.containerd.runc.v2"
 _GONE_TYPES = ("io.containerd.runtime.v1.linux", "io.containerd.runc.v1")
 _MOVED_SERVERS = ("grpc", "ttrpc", "metrics")
+_TOP_KEYS = ("imports", "version", "disabled_plugins", "required_plugins", "root", "state")
 _LINES = ("1.3.10", "1.4.13", "1.5.18", "1.6.40", "1.7.40", "2.0.20", "2.1.20", "2.2.20", "2.3.20", "2.4.0")
 
 
@@ -30,7 +31,7 @@ def notes(merged: Merged, files: Mapping[str, bytes], main: str, release: Releas
     found += _dead_tables(merged, release)
     for part in decoded(merged, release):
         if isinstance(part.table, dict):
-            found += _unknown_keys(part, release)
+            found += _unknown_keys(merged, part, release)
             found += _handlers(part, release)
     found += _lost(merged, release)
     found += _names(merged, release)
@@ -58,14 +59,18 @@ def _why_unknown(path: tuple[str, ...], table_of: Any, release: Release) -> str:
     """What a key that `release` does not know is: later, former, fallen into the wrong table, or unknown for good."""
     lines = [Release.parse(text) for text in _LINES]
     knowing = [known for known in lines if known.major == release.major and _knows(table_of(known), path)]
-    if len(path) > 1 and path[-1] in ("imports", "version", "disabled_plugins", "required_plugins", "root", "state"):
-        return f"{path[-1]} stands behind a table header and so belongs to that table: move it above the first [table]"
+    if len(path) > 1 and path[-1] in _TOP_KEYS:
+        return _fallen(path[-1])
     if not knowing:
         return f"containerd {release} does not know this key"
     first = min(knowing)
     if first.line > release.line or (first.line == release.line and first > release):
         return f"containerd {release} does not know this key; later releases do ({first.major}.{first.minor})"
     return f"containerd {release} does not know this key any more; {max(knowing).major}.{max(knowing).minor} did"
+
+
+def _fallen(key: str) -> str:
+    return f"{key} stands behind a table header and so belongs to that table: move it above the first [table]"
 
 
 def _knows(table: schema.Table, path: tuple[str, ...]) -> bool:
@@ -77,18 +82,19 @@ def _knows(table: schema.Table, path: tuple[str, ...]) -> bool:
     return True
 
 
-def _unknown_keys(part: Decoded, release: Release) -> Iterator[tuple[str, int, str]]:
+def _unknown_keys(merged: Merged, part: Decoded, release: Release) -> Iterator[tuple[str, int, str]]:
     for problem in schema.problems(plain(part.table), part.schema):
         if problem.wanted:
             continue
         why = _why_cri(part.uri, problem.path, release)
-        for leaf, depth in _each_file(part.table, problem.path):
-            written = leaf.path[: len(leaf.path) - depth]
-            yield leaf.file, leaf.line, f"{clean_line('.'.join(written))}: ignored: {why}"
+        for file, line, written in _places(merged, part.table, part.key, problem.path):
+            yield file, line, f"{written}: ignored: {why}"
 
 
 def _why_cri(uri: str, path: tuple[str, ...], release: Release) -> str:
     """Why CRI ignores a key: it belongs to another of its tables, or is unknown."""
+    if path[-1] in _TOP_KEYS:
+        return _fallen(path[-1])
     tables = {CRI_V2: schema.server, RUNTIME_V3: schema.runtime, IMAGES_V3: schema.images}
     if release.major < 2:
         return _why_unknown(path, schema.cri_1, release) if uri == CRI_V2 else _plainly(release)
@@ -109,6 +115,19 @@ def _why_cri(uri: str, path: tuple[str, ...], release: Release) -> str:
 
 def _plainly(release: Release) -> str:
     return f"containerd {release} does not know this key"
+
+
+def _places(merged: Merged, table: Any, plugin: str, path: tuple[str, ...]) -> Iterator[tuple[str, int, str]]:
+    """Where files set something at or below `path` of a plugin's table, and as what; an empty table by its header."""
+    empty = True
+    for leaf, depth in _each_file(table, path):
+        empty = False
+        yield leaf.file, leaf.line, clean_line(".".join(leaf.path[: len(leaf.path) - depth]))
+    for file in merged.read if empty else ():
+        for name in dict.fromkeys((plugin, CRI_V2, "cri")):
+            written = ("plugins", name, *path)
+            if written in file.lines:
+                yield file.path, file.lines[written], clean_line(".".join(written))
 
 
 def _each_file(table: Any, path: tuple[str, ...]) -> Iterator[tuple[Leaf, int]]:
@@ -158,6 +177,8 @@ def _handlers(part: Decoded, release: Release) -> Iterator[tuple[str, int, str]]
 
 def _option_trouble(key: str, leaf: Any, release: Release) -> str:
     wanted = schema.OPTIONS.get(key)
+    if key in _TOP_KEYS:
+        return _fallen(key)
     if wanted is None:
         near = next((known for known in schema.OPTIONS if known.lower() == key.replace("_", "").lower()), None)
         if near and release.major >= 2 and near.lower() == key.lower():
@@ -193,9 +214,8 @@ def _dead_tables(merged: Merged, release: Release) -> Iterator[tuple[str, int, s
             why = "a version-2 table does nothing in files without a version: write version = 2"
         else:
             why = f"containerd {release} has no plugin of this name"
-        for leaf, depth in _each_file(table, ()):
-            written = clean_line(".".join(leaf.path[: len(leaf.path) - depth]))
-            yield leaf.file, leaf.line, f"{written}: ignored: {why}"
+        for file, line, written in _places(merged, table, key, ()):
+            yield file, line, f"{written}: ignored: {why}"
 
 
 def _lost(merged: Merged, release: Release) -> Iterator[tuple[str, int, str]]:

@@ -55,7 +55,7 @@ async def until(host: SimulatedHost, unit: str, wanted: str) -> None:
         ("2.1.4", "version = 3\n", True, "ok"),
         ("2.1.4", "version = 3\nversion = 3\n", False, None),
         ("2.1.4", f"version = 3\n[plugins.'{RUNTIME}'.containerd]\ndefault_runtime_name = 'nvidia'\n", True, "error"),
-        ("2.1.4", "version = 3\ndisabled_plugins = ['io.containerd.cri.v1.runtime']\n", True, "disabled"),
+        ("2.1.4", "version = 3\ndisabled_plugins = ['io.containerd.cri.v1.runtime']\n", True, "error"),
     ],
 )  # fmt: skip
 async def test_containerd_judges_its_configuration(

@@ -280,7 +280,8 @@ def _consequences(start: _Situation, probe: Probe, after: Effective) -> list[str
         words.append("containers go on running while it restarts: live-restore is on")
     if start.runtime.used_by_kubelet and after.default_runtime_name != NAME:
         words.append(
-            "a kubelet on Docker knows no runtime classes: pods get a GPU only when nvidia is the default (runtime.default_runtime = nvidia)"
+            "a kubelet on Docker knows no runtime classes: pods get a GPU only when nvidia is the default "
+            "(runtime.default_runtime = nvidia)"
         )
     if start.release >= (29, 2) and not probe.facts.toolkit.cdi_specs:
         words.append(

@@ -35,11 +35,16 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveChange:
-    """One line of the difference in what the runtime will see: ``runtimes.nvidia``: before → after."""
+    """One line of the difference in what the runtime will see: ``handler nvidia``: before → after.
+
+    `note` is what the change means beside what stays as it is (``same cgroup driver as runc``); it tells no two
+    changes apart.
+    """
 
     key: str
     before: str | None
     after: str | None
+    note: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,12 @@ COMMANDS = {
     "validate": "prove with pods that GPUs work",
     "monitor": "watch GPUs and pods of all hosts",
     "rollback": "put back what a run changed; without a run: list the runs",
+    "effective": "what a containerd of some version makes of a configuration file; offline",
     "answers": "schema | check FILE | example",
     "demo": "the wizard on a simulated fleet; nothing real is touched",
 }
-TAKES_ONE = {"rollback": "one run", "demo": "one fleet"}
-ONLY_LOOKS = ("check", "plan", "monitor", "answers")
+TAKES_ONE = {"rollback": "one run", "demo": "one fleet", "effective": "one file"}
+ONLY_LOOKS = ("check", "plan", "monitor", "answers", "effective")
 RUN_AGAIN = "run it again: nothing was changed"
 CANNOT_REHEARSE = ("validate", "rollback")
 _REMEDIES = {
@@ -39,7 +40,7 @@ _REMEDIES = {
     InterruptedRunError.exit_code: "gpuwizard rollback lists the runs, gpuwizard check looks at the hosts",
 }
 _PLAIN = {"✗": "x", "✓": "+", "·": "-", "→": "->", "–": "-", "…": "...", "×": "x", "‹": "<", "›": ">"}
-LATER = ("diagnose", "resume", "uninstall", "effective", "bundle")
+LATER = ("diagnose", "resume", "uninstall", "bundle")
 _EPILOG = """\
 HOST is [user@]name[:port], a Host of the SSH configuration, @FILE (one host a line), or local (this machine).
 
@@ -112,7 +113,11 @@ def _parser(command: str | None) -> _Parser:
         parser.add_argument("--out", metavar="FILE", help="save the plan for `gpuwizard apply FILE`")
     if command == "monitor":
         parser.add_argument("--interval", type=_interval, default=2.0, metavar="S", help="seconds between samples (2)")
+    if command == "effective":
+        parser.add_argument("--containerd", metavar="VERSION", help="the version, as 1.7.24~ds1 or v2.1")
+        parser.add_argument("--root", metavar="DIR", help="FILE and all imports are paths inside DIR")
     words = {
+        "effective": "FILE",
         "apply": "PLAN",
         "rollback": "RUN",
         "answers": "WORD",
@@ -137,6 +142,8 @@ def _parse(argv: Sequence[str]) -> tuple[str | None, argparse.Namespace]:
     """Find the command (the first word that is no option's value) and parse with its parser."""
     finder = _Parser(add_help=False, parents=[_common()])
     finder.add_argument("words", nargs="*")
+    for option in ("--containerd", "--root"):
+        finder.add_argument(option)
     words = finder.parse_known_intermixed_args(list(argv))[0].words
     command = words[0] if words and words[0] in COMMANDS else None
     if words and words[0] in LATER:
@@ -266,6 +273,10 @@ def _dispatch(command: str | None, arguments: argparse.Namespace) -> int:
         from gpuwizard.commands import answers_command
 
         return answers_command(arguments)
+    if command == "effective":
+        from gpuwizard.offline import effective_command
+
+        return effective_command(arguments)
     if command == "check":
         from gpuwizard import checking
 

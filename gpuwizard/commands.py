@@ -24,6 +24,7 @@ from gpuwizard.unattended import (
     printer,
     say,
     say_json,
+    say_plan,
     told_how_to_undo,
     warn,
 )
@@ -76,8 +77,7 @@ async def plan_command(arguments: argparse.Namespace) -> int:
         if arguments.json:
             say_json(plan_json(plan), indent=2)
         else:
-            for line in show.plan_lines(plan):
-                say(line)
+            say_plan(plan)
         complain_of(session)
         if arguments.out:
             save_plan(plan, session.resolved_answers, Path(arguments.out))
@@ -121,9 +121,8 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
 
     if as_json:
         say_json(plan_json(plan), indent=2)
-        return
-    for line in show.plan_lines(plan):
-        say(line)
+    else:
+        say_plan(plan)
 
 
 async def _apply(session: Session, plan: Plan, emit: Emit, *, people: bool) -> int:

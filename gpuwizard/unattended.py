@@ -31,6 +31,7 @@ __all__ = [
     "run_unattended",
     "say",
     "say_json",
+    "say_plan",
     "told_how_to_undo",
     "warn",
 ]
@@ -63,6 +64,17 @@ def printer(*, as_json: bool, session: Session, verbose: bool = False) -> Emit:
 def say(text: str) -> None:
     """Print a result to stdout at once."""
     print(text, flush=True)  # noqa: T201 - a front end
+
+
+def say_plan(plan: Plan) -> None:
+    """Print a plan for people: with colours and columns in a terminal, else as plain lines."""
+    if sys.stdout.isatty():
+        from screens.plan_print import print_plan
+
+        print_plan(plan)
+        return
+    for line in show.plan_lines(plan):
+        say(line)
 
 
 def say_json(document: Mapping[str, Any], indent: int | None = None, *, rows: str | None = None) -> None:
@@ -123,8 +135,8 @@ async def _run_all(session: Session, emit: Emit, *, dry: bool, people: bool) -> 
     await flow.probe(session, emit, ask)
     plan = await flow.make_plan(session, emit)
     complain_of(session)
-    for line in show.plan_lines(plan) if people else ():
-        say(line)
+    if people:
+        say_plan(plan)
     if dry:
         say_if(people, "dry run: nothing was changed")
         return plan_exit_code(session, plan)

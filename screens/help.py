@@ -35,8 +35,11 @@ _PAGES = {
         "options. Hosts at the end of the list can differ from the rest.",
     ),
     "review": (
-        "Every change before it is made: the text of each file, and what the container runtime will see of it. "
-        "Lines with + come, lines with - go.",
+        "Every change before it is made: the text of each file, and in words what the container runtime will see of "
+        "it. + comes, - goes, ~ changes, = stays, ! is what becomes of the pods. A secret shows as ‹redacted #…›, "
+        "and as another one where it changes.",
+        "Hosts that get the very same change, or the same refusal, are one line; F4 or the space bar shows them one "
+        "by one.",
         "F8 applies exactly this plan, after a question that names the hosts that restart. Enter reads the diff, "
         "Esc goes back to the list. F9 saves the answers that reproduce it.",
     ),
@@ -67,7 +70,7 @@ _KEYS = (
     ("/", "filter a list, find words in a text"),
     ("n, N", "next match, the one before"),
     ("s, S", "show errors, trouble, … alone (Hosts, Findings)"),
-    ("F4", "edit the hosts (Hosts); by finding or by host (Findings)"),
+    ("F4", "edit the hosts (Hosts); by finding or by host (Findings); host by host (Review)"),
     ("F5", "again"),
     ("F6, f", "facts and findings of a host"),
     ("← →, [ ]", "host before, next host (in a host)"),

@@ -1,30 +1,41 @@
-"""A plan in words and diffs, for one host or the cluster: what is done, what is refused, what the runtime will see."""
+"""A plan in words and diffs, for hosts that are alike or the cluster: what is done, what is refused, what the runtime
+will see."""
 
-from collections.abc import Iterator, Sequence
-from typing import assert_never
+from collections.abc import Iterable, Iterator, Sequence
 
 from textual.content import Content
 
-from gpuwizard.actions import (
-    Action,
-    Activation,
-    ApplyObject,
-    EffectiveChange,
-    LabelNode,
-    Refusal,
-    Restart,
-    WriteFile,
-)
+from gpuwizard.actions import Refusal, Restart
 from gpuwizard.clean import clean
-from gpuwizard.plan.diff import DiffLine, file_diff, text_diff
+from gpuwizard.plan.diff import DiffLine
+from gpuwizard.plan.groups import HostGroup
+from gpuwizard.plan.impact import impact
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
+from gpuwizard.plan.words import MARKS, Effect, effects_of
+from gpuwizard.show.plan_steps import Step, cluster_steps, group_state, group_steps, group_title
+from screens.syntax import Kind, Piece, pieces
 from screens.widgets.lines import Line, heading, text
 from screens.words import counted, plain
 
-__all__ = ["cluster_lines", "host_lines", "host_state", "plan_summary", "restarting"]
+__all__ = ["cluster_lines", "group_lines", "host_state", "plan_summary", "restarting", "word_lines"]
 
 _INDENT = "   "
 _FILLS = {"added": "lines--added", "removed": "lines--removed", "hunk": "lines--hunk", "header": "lines--hunk"}
+_STYLES = {"added": "$text-success", "removed": "$text-error", "context": "", "note": "$quiet"}
+_EFFECTS = {
+    "added": "$text-success",
+    "removed": "$text-error",
+    "changed": "$text-warning",
+    "unchanged": "$quiet",
+}
+_SYNTAX: dict[Kind, str] = {
+    "": "",
+    "comment": "$quiet italic",
+    "table": "$foreground bold",
+    "key": "$text-accent",
+    "string": "$text-warning",
+    "value": "$text-warning bold",
+}
 
 
 def restarting(plan: Plan) -> list[tuple[str, str]]:
@@ -63,16 +74,36 @@ def host_state(host: HostPlan) -> tuple[str, str]:
     return "running", f"{counted(len(host.actions), 'step')}{', restart' if restarts else ''}"
 
 
-def host_lines(host: HostPlan) -> Iterator[Line]:
-    """Everything about one host."""
-    yield heading(plain(host.name, "$text-accent"))
-    yield from _refusals(host.refusals)
-    if not host.refusals:
-        yield Line(Content.assemble(plain(host.strategy, "bold"), ": ", plain(host.reason, "$quiet", 2000)), 2)
-    if not host.actions and not host.refusals:
+def group_lines(group: HostGroup, *, words: bool) -> Iterator[Line]:
+    """Everything about hosts that are alike; without `words`, these stand beside it."""
+    yield Line(plain(group_title(group), "bold $text-accent", 4000), 2)
+    if len(group.hosts) > 1:
+        yield text(plain(group_state(group), "bold"))
+    yield from _refusals(group.refusals)
+    if not group.first.refusals:
+        yield _reason(group)
+    if not group.first.actions and not group.first.refusals:
         yield text()
         yield text(Content.assemble(("✓ ", "$text-success"), "nothing to do here"))
-    yield from _actions(host.actions, control_plane=host.control_plane)
+    if words and group.actions:
+        yield text()
+        yield from word_lines(group, close=True)
+    yield from _steps(group_steps(group))
+
+
+def word_lines(group: HostGroup, *, close: bool = False) -> Iterator[Line]:
+    """What the runtime will see of the change and what becomes of the pods, in words; `close` saves lines."""
+    effects = effects_of(group.actions)
+    if effects:
+        yield heading(Content.styled("What the runtime will see", "$text-accent"))
+    for effect in effects:
+        yield _effect(effect)
+    sentences = list(impact(group.actions, control_plane=group.control_plane))
+    if sentences and not close:
+        yield text()
+        yield heading(Content.styled("What it does to the host", "$text-accent"))
+    for sentence in sentences:
+        yield Line(Content.assemble(("! ", "$text-warning"), plain(sentence)), 2)
 
 
 def cluster_lines(cluster: ClusterPlan) -> Iterator[Line]:
@@ -84,7 +115,19 @@ def cluster_lines(cluster: ClusterPlan) -> Iterator[Line]:
     if not cluster.actions and not cluster.refusals:
         yield text()
         yield text(Content.assemble(("✓ ", "$text-success"), "nothing to do here"))
-    yield from _actions(cluster.actions)
+    yield from _steps(cluster_steps(cluster))
+
+
+def _reason(group: HostGroup) -> Line:
+    strategy, reason = plain(group.first.strategy, "bold"), plain(group.first.reason, "$quiet", 2000)
+    return Line(Content.assemble(strategy, ": ", reason), 2)
+
+
+def _effect(effect: Effect) -> Line:
+    style = _EFFECTS[effect.kind]
+    subject = plain(effect.subject, "" if effect.kind == "unchanged" else "bold")
+    words = Content.assemble(MARKS[effect.kind], " ", subject, ": ", plain(effect.words, limit=2000))
+    return Line(words.stylize(style), 2)
 
 
 def _refusals(refusals: Sequence[Refusal]) -> Iterator[Line]:
@@ -95,69 +138,17 @@ def _refusals(refusals: Sequence[Refusal]) -> Iterator[Line]:
             yield Line(Content.assemble(("  do  ", "$text-accent"), plain(refusal.remedy, limit=2000)), 6)
 
 
-def _actions(actions: Sequence[Action], *, control_plane: bool = False) -> Iterator[Line]:
-    for number, action in enumerate(actions, 1):
+def _steps(steps: Iterable[Step]) -> Iterator[Line]:
+    for number, step in enumerate(steps, 1):
         yield text()
-        yield heading(Content.assemble((f"{number}  ", "$quiet"), plain(action.summary)))
-        if control_plane and isinstance(action, Restart) and action.activation.unit.startswith(("k3s", "rke2")):
-            words = "the Kubernetes API of this server is away meanwhile"
-            yield Line(Content.assemble(("   ! ", "$text-warning"), words), 5)
-        yield from _action(action)
+        yield heading(Content.assemble((f"{number}  ", "$quiet"), plain(step.summary, limit=2000)))
+        for line, body in zip(step.diff, pieces(step.diff, step.path), strict=True):
+            yield _diff(line, body)
+        for note in step.notes:
+            yield Line(Content.assemble(_INDENT, plain(note, "$quiet", 4000)), 3)
 
 
-def _restart_words(activation: Activation) -> str:
-    if activation.stops_containers:
-        return f"restarts {activation.unit}, and every container of it stops"
-    if activation.verb == "watched":
-        return f"{activation.unit} restarts its runtime; containers that run go on running"
-    return f"restarts {activation.unit}; containers that run go on running"
-
-
-def _action(action: Action) -> Iterator[Line]:
-    match action:
-        case WriteFile():
-            yield from _diff(file_diff(action.change))
-            yield from _effective(action.effective)
-        case Restart():
-            yield Line(Content.assemble(("   ! ", "$text-warning"), plain(_restart_words(action.activation))), 5)
-            yield from _effective(action.effective)
-            if action.prediction:
-                yield Line(Content.assemble("   ", plain(action.prediction, "$quiet", 2000)), 3)
-        case LabelNode():
-            yield from _diff(
-                tuple(
-                    DiffLine(kind, f"{mark}{action.key}={value}")  # type: ignore[arg-type]
-                    for kind, mark, value in (("removed", "-", action.before), ("added", "+", action.after))
-                    if value is not None
-                )
-            )
-        case ApplyObject():
-            if action.unchecked:
-                words = f"not checked by the server: {action.unchecked}"
-                yield Line(Content.assemble(("   · ", "$quiet"), plain(words, "$quiet")), 5)
-            yield from _diff(text_diff(action.before, action.after, str(action.key)))
-        case _:
-            assert_never(action)
-
-
-def _diff(lines: Sequence[DiffLine]) -> Iterator[Line]:
-    styles = {"added": "$text-success", "removed": "$text-error", "context": "", "note": "$quiet"}
-    for line in lines:
-        style = styles.get(line.kind, "$text-accent")
-        shown = Content.styled(_INDENT + clean(line.text), style)
-        yield Line(shown, len(_INDENT) + 4, _FILLS.get(line.kind, ""), verbatim=True)
-
-
-def _effective(changes: Sequence[EffectiveChange]) -> Iterator[Line]:
-    if not changes:
-        return
-    yield text()
-    yield Line(Content.styled("   What the runtime will see", "$text-accent"))
-    for change in changes:
-        for mark, value, style, fill in (
-            ("-", change.before, "$text-error", "lines--removed"),
-            ("+", change.after, "$text-success", "lines--added"),
-        ):
-            if value is not None:
-                shown = Content.assemble(_INDENT, mark, " ", plain(change.key, "bold"), ": ", plain(value, limit=2000))
-                yield Line(shown.stylize(style), 7, fill)
+def _diff(line: DiffLine, body: Sequence[Piece]) -> Line:
+    style = _STYLES.get(line.kind, "$text-accent")
+    parts = [(clean(part), _SYNTAX[kind] or style) for kind, part in body]
+    return Line(Content.assemble(_INDENT, *parts), len(_INDENT) + 4, _FILLS.get(line.kind, ""), verbatim=True)

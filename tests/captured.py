@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from gpuwizard.facts.parse import parse_probe
 from gpuwizard.findings import find
 from gpuwizard.findings.model import Finding
 
+SEEN_TOGETHER: set[tuple[str, str]] = set()
+"""Errors and warnings of one host, in pairs, of all probes that tests have asked about so far."""
 CAPTURE = (Path(__file__).parent / "data" / "facts" / "kubeadm_h200.probe").read_bytes()
 
 
@@ -44,10 +47,18 @@ def changed(probe: Probe, **facts: Any) -> Probe:
     return replace(probe, facts=replace(probe.facts, **facts))
 
 
+def found(probe: Probe | bytes) -> tuple[Finding, ...]:
+    """The findings; which of them keep people busy together is noted in SEEN_TOGETHER."""
+    findings = find(parse_probe(probe) if isinstance(probe, bytes) else probe)
+    grave = sorted(finding.id for finding in findings if finding.severity in ("error", "warning"))
+    SEEN_TOGETHER.update(combinations(grave, 2))
+    return findings
+
+
 def only(probe: Probe | bytes, rule: str) -> Finding:
-    found = find(parse_probe(probe) if isinstance(probe, bytes) else probe)
-    matching = [finding for finding in found if finding.id == rule]
-    assert len(matching) == 1, [f.id for f in found]
+    findings = found(probe)
+    matching = [finding for finding in findings if finding.id == rule]
+    assert len(matching) == 1, [f.id for f in findings]
     finding = matching[0]
     assert finding.evidence
     assert finding.cause
@@ -56,4 +67,4 @@ def only(probe: Probe | bytes, rule: str) -> Finding:
 
 
 def ids(probe: Probe | bytes) -> list[str]:
-    return [finding.id for finding in find(parse_probe(probe) if isinstance(probe, bytes) else probe)]
+    return [finding.id for finding in found(probe)]

@@ -75,6 +75,9 @@ def findings_page() -> str:
         "An **error** keeps GPUs or the node from working, now or after the next restart. A **warning** will bite. "
         "**info** is worth knowing, and **ok** says that all is well. `gpuwizard check --explain ID` prints one of "
         "these stories; given the words of a log message instead, it names the findings that have them.",
+        "One cause makes one finding. Where several rules hold because of the same file, GPU or kernel, the most exact "
+        "one is told, with the severity of the gravest and the evidence of all; its story names those that it may be "
+        "told in place of.",
         "\n".join(f"- {AREAS.get(area, area)}: {count(len(by_area[area]), 'finding')}" for area in areas),
     ]
     for area in areas:

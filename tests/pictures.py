@@ -51,7 +51,7 @@ async def walk(folder: Path, wanted: tuple[str, ...], size: tuple[int, int]) -> 
                     await until(pilot, lambda: not app.busy)
                     if page == "review":
                         await until(pilot, lambda: session.plan is not None and not app.busy)
-                        await pilot.press("down", "down", "down", "down")
+                        await pilot.press("down", "down", "down")
                         await pilot.pause(0.3)
                     keep(app, folder, page, wanted)
                 if {"apply", "monitor"} & set(wanted):

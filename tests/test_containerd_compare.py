@@ -41,7 +41,7 @@ def test_the_classic_mistake_on_1x_is_all_losses() -> None:
     assert lost["snapshotter"] == ("native", "overlayfs")
     assert lost["registry folder"] == ("/etc/containerd/certs.d", None)
     assert lost["CNI bin_dir"] == ("/usr/lib/cni", "/opt/cni/bin")
-    assert lost["cgroup driver"] == ("systemd", None)
+    assert lost["cgroup driver"] == ("systemd", "cgroupfs"), "that of nvidia, the only handler left"
     assert lost["io.containerd.grpc.v1.cri.stream_server_port"] == ("10010", None)
     assert lost["CRI plugin"][0] == "ok"
     assert "no corresponding runtime" in (lost["CRI plugin"][1] or "")
@@ -91,3 +91,11 @@ def test_ignored_parts_are_told() -> None:
     text = b'[plugins.cri.containerd.runtimes.nvidia]\nruntime_type = "io.containerd.runc.v2"\n'
     assert "ignored" in effective({MAIN: text}, MAIN, "2.1.9").warnings[0]
     assert "version-1 table" in effective({MAIN: b"version = 2\n" + text}, MAIN, "2.1.9").warnings[0]
+
+
+def test_the_reported_cgroup_driver_is_that_of_the_first_handler_like_runc() -> None:
+    kata = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata]\nruntime_type = "io.containerd.kata.v2"\n'
+    default = '[plugins."io.containerd.grpc.v1.cri".containerd]\ndefault_runtime_name = "kata"\n'
+    assert state("2.1.9", kata=f"version = 2\n{default}{kata}").cgroup_driver == "systemd"
+    crun = kata.replace("kata", "crun").replace("io.containerd.crun.v2", "io.containerd.runc.v2")
+    assert state("2.1.9", crun=f"version = 2\n{default}{kata}{crun}").cgroup_driver == "cgroupfs"

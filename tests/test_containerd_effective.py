@@ -10,7 +10,14 @@ from gpuwizard.containerd import Effective, effective
 
 CASES = json.loads((Path(__file__).parent / "data" / "containerd_merge.json").read_text())["cases"]
 MAIN = "/etc/containerd/config.toml"
-PAIRS = [(case, version) for case in CASES for version in case["containerd"]]
+RELEASES = ("1.6.20", "1.7.24", "2.1.9", "2.3.4")
+PAIRS = [(case, version) for case in CASES for version in RELEASES]
+
+
+def test_every_case_has_all_four_releases() -> None:
+    assert len(CASES) == 53
+    assert len(PAIRS) == 53 * 4
+    assert all(sorted(case["containerd"]) == sorted(RELEASES) for case in CASES)
 
 
 def observed(case: dict[str, Any], version: str) -> Effective:
@@ -39,6 +46,7 @@ def test_as_the_real_release(case: dict[str, Any], version: str) -> None:
     real = case["containerd"][version]
     state = observed(case, version)
     assert state.starts == real["starts"], state.error
+    assert state.dumps == real["dump_ok"], state.error
     if real["starts"]:
         assert state.cri == real["cri"].replace("absent", "disabled"), state.error
     if real.get("effective"):

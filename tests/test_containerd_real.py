@@ -1,170 +1,139 @@
-"""The effective configuration against the real `containerd config dump`, on generated configurations.
+"""The effective configuration against real containerds, on generated configurations.
 
-It runs with every containerd named in GPUWIZARD_CONTAINERDS (paths with colons between), else with the one in PATH.
+``config dump`` and a daemon of its own judge each of them (`containerd_judge`); the daemon needs root. It runs with
+every containerd named in GPUWIZARD_CONTAINERDS (paths with colons between), else with the one in PATH, on as many
+configurations as GPUWIZARD_EXAMPLES says, of which GPUWIZARD_DAEMONS are started. All of it, as the bar wants it:
+
+    GPUWIZARD_CONTAINERDS=$(python -m tests.lab.harness containerds) GPUWIZARD_EXAMPLES=500 GPUWIZARD_DAEMONS=500 \
+        python -m pytest -s tests/test_containerd_real.py
 """
 
-import json
 import os
 import re
 import shutil
-import subprocess
-import tempfile
-import tomllib
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, settings
 
 from gpuwizard.containerd import Effective, effective
-from gpuwizard.containerd.edit import literal
 from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3
+from gpuwizard.containerd.release import Release
+from tests.containerd_configs import MAIN, Files, configurations
+from tests.containerd_judge import dump, named_binaries, release_of, start
 
-_NAMED = os.environ.get("GPUWIZARD_CONTAINERDS", shutil.which("containerd") or "")
-BINARIES = [path for path in _NAMED.split(":") if path]
+BINARIES = named_binaries() or [path for path in [shutil.which("containerd")] if path]
+EXAMPLES = int(os.environ.get("GPUWIZARD_EXAMPLES", "60"))
+DAEMONS = int(os.environ.get("GPUWIZARD_DAEMONS", "25")) if os.geteuid() == 0 else 0
 
-pytestmark = pytest.mark.skipif(not BINARIES, reason="no containerd in PATH and none named in GPUWIZARD_CONTAINERDS")
-
-HANDLERS = st.fixed_dictionaries(
-    {},
-    optional={
-        "runtime_type": st.sampled_from(["io.containerd.runc.v2", "io.containerd.kata.v2"]),
-        "options": st.fixed_dictionaries(
-            {}, optional={"SystemdCgroup": st.booleans(), "BinaryName": st.sampled_from(["", "/usr/bin/x"])}
-        ),
-    },
-)
-RUNTIMES = st.dictionaries(st.sampled_from(["runc", "nvidia", "kata"]), HANDLERS, max_size=3)
-CONTAINERD = st.fixed_dictionaries(
-    {}, optional={"default_runtime_name": st.sampled_from(["runc", "nvidia"]), "runtimes": RUNTIMES}
-)
-SHARED = {
-    "cdi_spec_dirs": st.lists(st.sampled_from(["/etc/cdi", "/x"]), max_size=2),
-    "enable_cdi": st.booleans(),
-}
-V2 = st.fixed_dictionaries(
-    {},
-    optional={
-        **SHARED,
-        "sandbox_image": st.sampled_from(["example.test/pause:1", "example.test/pause:2"]),
-        "containerd": st.builds(
-            lambda c, s: {**c, **s},
-            CONTAINERD,
-            st.fixed_dictionaries({}, optional={"snapshotter": st.sampled_from(["native", "overlayfs"])}),
-        ),
-        "registry": st.fixed_dictionaries({}, optional={"config_path": st.sampled_from(["", "/certs"])}),
-        "cni": st.fixed_dictionaries({}, optional={"bin_dir": st.just("/cni"), "conf_dir": st.just("/net.d")}),
-    },
-)
-RUNTIME = st.fixed_dictionaries({}, optional={**SHARED, "containerd": CONTAINERD})
-IMAGES = st.fixed_dictionaries(
-    {},
-    optional={
-        "snapshotter": st.sampled_from(["native", "overlayfs"]),
-        "pinned_images": st.fixed_dictionaries({}, optional={"sandbox": st.just("example.test/pause:3")}),
-        "registry": st.fixed_dictionaries({}, optional={"config_path": st.just("/certs3")}),
-    },
-)
-FILES = st.fixed_dictionaries(
-    {"version": st.sampled_from([None, None, 1, 2, 2, 2, 3, 3])},
-    optional={
-        "disabled": st.sampled_from([[], ["cri"], [CRI_V2], ["io.containerd.internal.v1.opt"]]),
-        # Never both names of one table: which of them wins is a matter of chance in containerd itself.
-        "plugins": st.one_of(
-            *(
-                st.fixed_dictionaries({}, optional={name: V2, RUNTIME_V3: RUNTIME, IMAGES_V3: IMAGES})
-                for name in (CRI_V2, "cri")
-            )
-        ),
-    },
-)
-
-
-def toml(file: dict[str, Any], imports: str | None) -> str:
-    lines = [] if file["version"] is None else [f"version = {file['version']}"]
-    if imports is not None:
-        lines.append(f"imports = [{literal(imports)}]")
-    if "disabled" in file:
-        lines.append(f"disabled_plugins = {literal(file['disabled'])}")
-    return "\n".join([*lines, *tables(("plugins",), file.get("plugins", {}))]) + "\n"
-
-
-def tables(path: tuple[str, ...], table: dict[str, Any]) -> list[str]:
-    lines = [f"[{'.'.join(json.dumps(p) for p in path)}]"]
-    lines += [f"{k} = {literal(v)}" for k, v in table.items() if not isinstance(v, dict)]
-    for key, value in table.items():
-        if isinstance(value, dict):
-            lines += tables((*path, key), value)
-    return lines
-
-
-def release_of(binary: str) -> str:
-    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r" v?(\d+\.\d+\.\d+)", text)
-    assert found, text
-    return found[1]
+pytestmark = [
+    pytest.mark.skipif(not BINARIES, reason="no containerd in PATH and none named in GPUWIZARD_CONTAINERDS"),
+    pytest.mark.timeout(3600),
+]
+_UNKNOWN_TOP = re.compile(r'Ignoring unknown key in TOML".* file=(\S+) key=(?:"[^"]*"|\S+) row=(\d+)')
+_UNKNOWN_KEY = re.compile(r'Ignoring unknown key in TOML for plugin".* key=("[^"]*"|\S+) plugin=')
+# Debian's packages change the built-in program folders of CNI.
+_BIN_DIRS = ("/opt/cni/bin", "/usr/lib/cni", ["/opt/cni/bin"], ["/usr/lib/cni", "/opt/cni/bin"])
 
 
 def cni(table: dict[str, Any]) -> dict[str, Any]:
-    """CNI without the built-in program folders, which Debian's packages change."""
-    built_in = ("/opt/cni/bin", "/usr/lib/cni", ["/opt/cni/bin"], ["/usr/lib/cni", "/opt/cni/bin"])
-    return {k: table.get(k) or None for k in ("conf_dir", "bin_dir", "bin_dirs") if table.get(k) not in built_in}
+    return {k: table.get(k) or None for k in ("conf_dir", "bin_dir", "bin_dirs") if table.get(k) not in _BIN_DIRS}
 
 
-def dumped(binary: str, path: str) -> dict[str, Any] | None:
-    """What the real one says, in the words of the samples; None: it refuses."""
-    ran = subprocess.run([binary, "--config", path, "config", "dump"], capture_output=True, check=False)
-    if ran.returncode:
-        return None
-    data = tomllib.loads(ran.stdout.decode())
-    plugins = data["plugins"]
-    runtime = plugins.get(RUNTIME_V3) or plugins.get(CRI_V2, {})
-    images = plugins.get(IMAGES_V3) or runtime
+def dumped(table: dict[str, Any], release: Release) -> dict[str, Any]:
+    """What the real one says, in our words. Of a disabled plugin it prints the table as the files have it, which no
+    plugin reads: there is nothing effective in it."""
+    plugins = {name: values for name, values in table["plugins"].items() if name not in table["disabled_plugins"]}
+    parts = (RUNTIME_V3, IMAGES_V3) if release.major >= 2 else (CRI_V2, CRI_V2)
+    runtime, images = (plugins.get(part, {}) for part in parts)
     containerd = runtime.get("containerd", {})
+    old = release.major < 2
     return {
-        "disabled": data["disabled_plugins"],
+        "disabled": table["disabled_plugins"],
+        "required": table["required_plugins"],
+        "imports": sorted(table["imports"]) if old else table["imports"],
         "default": containerd.get("default_runtime_name"),
         "runtimes": {
-            name: (table["runtime_type"], {k: v for k, v in (table.get("options") or {}).items() if v not in ("", 0)})
-            for name, table in containerd.get("runtimes", {}).items()
+            name: (
+                handler["runtime_type"],
+                {k: v for k, v in (handler.get("options") or {}).items() if v not in ("", 0)},
+            )
+            for name, handler in containerd.get("runtimes", {}).items()
         },
-        "sandbox": images.get("pinned_images", {}).get("sandbox") or runtime.get("sandbox_image"),
-        "snapshotter": images.get("snapshotter") or containerd.get("snapshotter"),
-        "registry": images.get("registry", {}).get("config_path", ""),
+        "sandbox": images.get("sandbox_image") if old else images.get("pinned_images", {}).get("sandbox"),
+        "snapshotter": (images.get("containerd", {}) if old else images).get("snapshotter"),
+        "registry": images.get("registry", {}).get("config_path"),
         "cdi": (runtime.get("enable_cdi"), runtime.get("cdi_spec_dirs")),
         "cni": cni(runtime.get("cni", {})),
     }
 
 
-def predicted(state: Effective) -> dict[str, Any] | None:
-    if not state.starts:
-        return None
+def predicted(state: Effective, release: Release) -> dict[str, Any]:
     return {
         "disabled": list(state.disabled_plugins),
+        "required": list(state.required_plugins),
+        "imports": sorted(state.files) if release.major < 2 else list(state.imports),
         "default": state.default_runtime_name,
         "runtimes": {name: (h.runtime_type, dict(h.options)) for name, h in state.runtimes.items()},
         "sandbox": state.sandbox_image,
         "snapshotter": state.snapshotter,
-        "registry": state.registry_config_path or "",
+        "registry": state.registry_config_path,
         "cdi": (state.enable_cdi, None if state.cdi_spec_dirs is None else list(state.cdi_spec_dirs)),
         "cni": cni(dict(state.cni)),
     }
 
 
+def ignored_by(state: Effective, words: str) -> list[str]:
+    """The keys that 2.x itself says it ignores and that no warning of ours names: by their line for those outside the
+    plugins' tables, else by their last part or that of a table above."""
+    places = {":".join(warning.split(":", 2)[:2]) for warning in state.warnings}
+    names = {part for warning in state.warnings for part in warning.split(": ")[1].split(".")}
+    unnamed = [f"{file}:{row}" for file, row in _UNKNOWN_TOP.findall(words) if f"{file}:{row}" not in places]
+    return unnamed + [key for key in _UNKNOWN_KEY.findall(words) if not names & set(key.strip('"').split(" "))]
+
+
+def shown(files: Files) -> str:
+    return "\n".join(f"--- {path}\n{content.decode()}" for path, content in files.items())
+
+
 @pytest.mark.parametrize("binary", BINARIES)
-@given(root=FILES, drop_ins=st.lists(FILES, max_size=2))
-@settings(
-    max_examples=int(os.environ.get("GPUWIZARD_EXAMPLES", "60")), deadline=None, suppress_health_check=list(HealthCheck)
-)
-def test_dump_agrees(binary: str, root: dict[str, Any], drop_ins: list[dict[str, Any]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        main = f"{folder}/config.toml"
-        files = {main: toml(root, f"{folder}/conf.d/*.toml")}
-        for number, drop_in in enumerate(drop_ins):
-            files[f"{folder}/conf.d/{number}.toml"] = toml(drop_in, None)
-        Path(folder, "conf.d").mkdir()
-        for path, text in files.items():
-            Path(path).write_text(text)
-        state = effective({p: t.encode() for p, t in files.items()}, main, release_of(binary))
-        assert predicted(state) == dumped(binary, main), "\n---\n".join(files.values())
+def test_real_containerd_agrees(binary: str) -> None:
+    release = Release.parse(release_of(binary))
+    outcomes: Counter[str] = Counter()
+    started: Counter[str] = Counter()
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        print_blob=True,
+    )
+    @given(files=configurations(release.major))
+    def judge(files: Files) -> None:
+        state = effective(files, MAIN, str(release), files.get)
+        said = dump(binary, files, MAIN)
+        assert state.dumps == (said.table is not None), f"{state.error}\n{said.words[-1500:]}\n{shown(files)}"
+        if said.table is not None and (state.starts or release.major < 2):
+            assert predicted(state, release) == dumped(said.table, release), shown(files)
+            assert ignored_by(state, said.words) == [], shown(files)
+        outcome = str(state.cri) if state.starts else "does not start"
+        outcomes[outcome] += 1
+        if sum(started.values()) < DAEMONS:
+            daemon = start(binary, files, MAIN)
+            seen = (daemon.starts, daemon.cri)
+            assert (state.starts, state.cri) == seen, f"{state.error}\n{daemon.words[-1500:]}\n{shown(files)}"
+            started[outcome] += 1
+
+    judge()
+    total = sum(outcomes.values())
+    print(
+        f"\ncontainerd {release}: config dump judged {total} configurations, {dict(sorted(outcomes.items()))}; "
+        f"the daemon {sum(started.values())}, {dict(sorted(started.items()))}"
+    )
+    assert total >= EXAMPLES
+    assert set(outcomes) == {"ok", "error", "disabled", "does not start"}
+    if total >= 100:
+        assert min(outcomes.values()) >= 0.05 * total, outcomes

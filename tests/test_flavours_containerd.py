@@ -216,9 +216,7 @@ def test_runtimes_that_are_not_changed(reason: str, probe: Probe) -> None:
     assert plan_host("n1", probe, Answers()).refusals[0].id == reason
 
 
-@pytest.mark.parametrize(
-    ("flavour", "reason"), [("unknown", "unknown-flavour"), ("rke2", "flavour"), ("openshift", "flavour")]
-)
+@pytest.mark.parametrize(("flavour", "reason"), [("unknown", "unknown-flavour"), ("openshift", "flavour")])
 def test_flavours_that_are_not_changed(flavour: str, reason: str) -> None:
     probe = with_runtime()
     kubernetes = replace(probe.facts.kubernetes, flavour=flavour)  # type: ignore[arg-type]

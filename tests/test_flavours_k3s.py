@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from gpuwizard.answers.model import Answers, Runtime
-from gpuwizard.containerd.k3s_template import K3sRelease, applying_template
 from gpuwizard.facts.model import Probe, ToolkitFacts
-from gpuwizard.flavours import plan_host, strategies
+from gpuwizard.flavours import plan_host
 from gpuwizard.plan.build import build_plan
 from tests.plan_probes import K3S_DROP_IN, K3S_FOLDER, K3S_RENDERED, RUNTIME_PATH, k3s_host
 
@@ -81,7 +80,9 @@ def test_restart_only(probe: Probe) -> None:
         "handler nvidia.SystemdCgroup",
     }
     assert change.prediction is not None
-    assert change.undo == ()
+    assert [(c.before, c.after is not None) for c in change.undo] == (
+        [] if probe.files.get(V3_TEMPLATE) else [(None, True)]
+    )
 
 
 @pytest.mark.parametrize("files", [{}, {V3_TEMPLATE: V3_NVIDIA}, {V3_TEMPLATE: BASE}])
@@ -115,9 +116,7 @@ REFUSALS = [
     ("k3s-stale-template", k3s_host(V3, files={V3_TEMPLATE: V3}), Answers()),
     ("k3s-stale-template", old(files={V2_TEMPLATE: "[plugins.cri]\n  stream_server_port = '10010'\n"}), Answers()),
     ("k3s-stale-template", k3s_host(V3_NVIDIA, files={V3_TEMPLATE: V3_NVIDIA}), NVIDIA_DEFAULT),
-    ("k3s-template-nvidia", k3s_host(V3, files={V3_TEMPLATE: BASE_NVIDIA}), Answers()),
     ("k3s-too-old", k3s_host(V2, version="v1.21.5+k3s2", containerd="1.4.11-k3s1"), Answers()),
-    ("k3s-path", k3s_host(V3, toolkit=ToolkitFacts("1.18.0", "/opt/x/nvidia-container-runtime")), Answers()),
     (
         "k3s-path",
         k3s_host(
@@ -152,38 +151,3 @@ def test_a_change_that_waits_for_a_restart_is_refused() -> None:
     newer = replace(config, mtime=(config.mtime or 0) + 3600)
     probe = replace(probe, files={**probe.files, config.path: newer})
     assert [r.id for r in plan_host("k1", probe, Answers()).refusals] == ["latent-change"]
-
-
-def test_which_template_applies() -> None:
-    files = {V2_TEMPLATE: BASE.encode(), V3_TEMPLATE: V3.encode()}
-    new = applying_template(files, K3S_FOLDER, K3sRelease.parse("v1.33.5+k3s1"))
-    before = applying_template(files, K3S_FOLDER, K3sRelease.parse("v1.31.5+k3s1"))
-    assert (new and (new.path, new.kind)) == (V3_TEMPLATE, "stale")
-    assert (before and (before.path, before.kind)) == (V2_TEMPLATE, "base")
-    full = b"{{ range $k, $v := .ExtraRuntimes }}\n{{ end }}\n"
-    template = applying_template({V2_TEMPLATE: full}, K3S_FOLDER, K3sRelease.parse("v1.30.1"))
-    assert template is not None
-    assert template.kind == "full"
-    commented = applying_template(
-        {V2_TEMPLATE: b'# {{ template "base" . }}\n'}, K3S_FOLDER, K3sRelease.parse("v1.30.1")
-    )
-    assert commented is not None
-    assert commented.kind == "stale"
-
-
-@pytest.mark.parametrize(
-    ("version", "default_runtime", "v3"),
-    [("v1.26.11", False, False), ("v1.26.12", True, False), ("v1.27.8", False, False), ("v1.28.5", True, False),
-     ("v1.31.5", True, False), ("v1.31.6", True, True), ("v1.32.1", True, False), ("v1.33.0", True, True),
-     ("v1.36.1", True, True)],
-)  # fmt: skip
-def test_version_gates(version: str, default_runtime: bool, v3: bool) -> None:
-    release = K3sRelease.parse(version)
-    assert (release.has_default_runtime, release.knows_v3_template) == (default_runtime, v3)
-
-
-def test_strategies_of_a_k3s_host() -> None:
-    offered = {o.value: o for o in strategies(k3s_host(V3))}
-    assert offered["k3s-native"].recommended
-    assert not offered["drop-in"].enabled
-    assert "renders its own" in offered["drop-in"].reason

@@ -17,6 +17,7 @@ from gpuwizard.containerd.model import CRI_V2, RUNTIME_V3
 from gpuwizard.flavours import plan_host
 from tests.invariants import Seen, assert_invariants
 from tests.plan_probes import containerd_host
+from tests.snap_hosts import snap_host, snap_root
 from tests.test_containerd_real import release_of
 
 _NAMED = os.environ.get("GPUWIZARD_CONTAINERDS", shutil.which("containerd") or "")
@@ -97,6 +98,63 @@ def test_the_real_one_agrees(binary: str, name: str, strategy: Any, default: Any
             default=default,
             has_cdi=version[:3] != "1.6",
         )
+
+
+STUB = 'disabled_plugins = ["cri"] # Docker\n'
+OLD = (
+    'disabled_plugins = ["aufs"]\n[plugins.cri]\n  sandbox_image = "example.test/pause:3.1"\n'
+    '[plugins.cri.containerd.runtimes.runc]\n  runtime_type = "io.containerd.runc.v2"\n'
+    "[plugins.cri.containerd.runtimes.runc.options]\n  SystemdCgroup = true\n"
+    '[plugins.cri.containerd.runtimes.kata]\n  runtime_type = "io.containerd.kata.v2"\n[plugins.opt]\n  path = "/x"\n'
+)
+
+
+@pytest.mark.parametrize("text", [STUB, "version = 2\n" + STUB, OLD, "version = 1\n" + OLD])
+@pytest.mark.parametrize("binary", BINARIES)
+def test_the_real_one_takes_what_is_converted(binary: str, text: str) -> None:
+    version = release_of(binary)
+    with tempfile.TemporaryDirectory() as folder:
+        main = f"{folder}/config.toml"
+        planned = plan_host(
+            "n1", containerd_host(version, {main: text}, main=main), Answers(runtime=Runtime(convert=True))
+        )
+        assert planned.refusals == ()
+        for change in planned.change.files:
+            assert change.after is not None
+            Path(change.path).parent.mkdir(exist_ok=True)
+            Path(change.path).write_bytes(change.after.raw)
+        after = dump(binary, main)
+        assert after is not None
+        for handler in ("runc", "nvidia"):
+            assert after.runtimes[handler][1]["SystemdCgroup"] is True
+        assert not any("cri" in name for name in after.rest["disabled_plugins"])
+        if OLD in text:
+            assert after.runtimes["kata"] == ("io.containerd.kata.v2", {})
+            assert "example.test/pause:3.1" in str(after.rest)
+            assert after.rest["disabled_plugins"] == ["io.containerd.snapshotter.v1.aufs"]
+
+
+@pytest.mark.parametrize("default", ["leave", "nvidia"])
+@pytest.mark.parametrize("strategy", ["in-place", "drop-in"])
+@pytest.mark.parametrize("binary", BINARIES)
+def test_the_real_one_of_the_snap_agrees(binary: str, strategy: Any, default: Any) -> None:
+    version = release_of(binary)
+    with tempfile.TemporaryDirectory() as base:
+        main = Path(base, "etc/containerd/config.toml")
+        (main.parent / "conf.d").mkdir(parents=True)
+        main.write_text(snap_root(base))
+        before = dump(binary, str(main))
+        answers = Answers(runtime=Runtime(strategy=strategy, default_runtime=default))
+        planned = plan_host("s1", snap_host(version, base=base), answers)
+        assert planned.refusals == ()
+        for change in planned.change.files:
+            assert change.after is not None
+            Path(change.path).write_bytes(change.after.raw)
+        after = dump(binary, str(main))
+        assert before is not None
+        assert after is not None
+        named = Seen(after.runtimes, after.default, after.cdi, _named(before, after), after.rest)
+        assert_invariants(before, named, default=default, has_cdi=version[:3] != "1.6")
 
 
 def _named(before: Seen, after: Seen) -> tuple[str, ...]:

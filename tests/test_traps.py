@@ -256,6 +256,28 @@ def test_trap(trap: Trap) -> None:
     assert len(never_both) <= 1 or seen.imports == ("/etc/containerd/conf.d/99-gpuwizard-nvidia*.toml",)
 
 
+def test_trap_1_the_file_that_took_the_node_down_is_named() -> None:
+    probe = containerd_host("1.7.24", {MAIN: ROOT, CTK: nvidia()})
+    (refusal,) = plan_host("n1", probe, Answers()).refusals
+    assert "no corresponding runtime" in refusal.why
+    assert f"{CTK} takes the place of the whole CRI table of {MAIN}: move it away" in refusal.remedy
+
+
+def test_trap_2_what_a_newer_drop_in_does_to_the_root_is_said() -> None:
+    planned = plan_host("n1", containerd_host("2.1.9", {MAIN: ROOT, CTK: V3_NVIDIA}), Answers())
+    assert f"a file of version 3 makes the CRI settings of {MAIN} do nothing" in planned.reason
+
+
+def test_the_file_that_disables_cri_is_named_and_freed_with_consent() -> None:
+    files = {MAIN: ROOT, CTK: 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"] # off\n'}
+    probe = containerd_host("2.1.9", files)
+    (refusal,) = plan_host("n1", probe, Answers()).refusals
+    assert refusal.why.startswith(f"{CTK} disables the CRI plugin")
+    planned = plan_host("n1", probe, Answers(runtime=Runtime(convert=True)))
+    assert after(probe, planned)[CTK] == b"version = 2\ndisabled_plugins = [] # off\n"
+    assert state(probe, after(probe, planned)).usable
+
+
 def test_trap_16_the_wrong_containerd_of_two() -> None:
     probe = containerd_host("1.7.24", {MAIN: ROOT, "/etc/other.toml": "version = 3\n"})
     docker = RuntimeFacts(kind="containerd", version="2.1.9", config_path="/etc/other.toml", unit="docker.service")

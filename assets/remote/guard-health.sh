@@ -53,10 +53,28 @@ run_ctr() {
         timeout 20 ctr "$@"
     elif command -v k3s >/dev/null 2>&1; then
         timeout 20 k3s ctr "$@"
+    elif [ -x "$(rancher_ctr)" ]; then
+        timeout 20 "$(rancher_ctr)" "$@"
     else
         echo "no ctr on this host" >&2
         return 127
     fi
+}
+
+# RKE2 keeps its programs below its data folder, which nobody has on PATH.
+rancher_ctr() {
+    rancher=$(param rendered)
+    echo "$R${rancher%/agent/etc/containerd/config.toml}/bin/ctr"
+}
+
+# Print the file that K3s or RKE2 rendered, with the drop-ins that it imports behind it.
+rendered_whole() {
+    cat "$R$(param rendered)" || return 1
+    sed -n 's|^imports *= *\["\([^"*]*/\)\*\.toml"\].*|\1|p' "$R$(param rendered)" | while read -r folder; do
+        for file in "$R$folder"*.toml; do
+            [ ! -f "$file" ] || cat "$file" || return 1
+        done
+    done
 }
 
 # Print what the daemon says of its CRI plugins: ok, error, disabled or unreachable (runtimes.md section 12). Docker
@@ -208,7 +226,11 @@ handlers_live() {
             WHY="$(param rendered) is not there"
             return 1
         fi
-        as_planned "$R$(param rendered)"
+        rendered_whole >"$RUN/rendered.now"
+        as_planned "$RUN/rendered.now"
+        set -- "$?"
+        rm -f "$RUN/rendered.now"
+        return "$1"
     elif [ -n "$(param binary)" ]; then
         if ! dump_config "$RUN/dump.now"; then
             WHY="config dump fails: $(one_line <"$RUN/dump.now.err")"

@@ -153,7 +153,10 @@ cdi_words() { # what both forms share
 
 cdi_json() { # what stands between quotes is a name or a value, the rest is brackets, colons and commas
     CDI_JSON='
-    function brackets(text,   i, c) {
+    function brackets(text,   i, c, bare) {
+        bare = text
+        gsub(/true|false|null|[0-9][eE]/, "", bare)
+        if (bare ~ /[A-Za-z_#\047]/) { odd(); return } # braces of YAML, whose words need no quotes
         for (i = 1; i <= length(text); i++) {
             c = substr(text, i, 1)
             if (c == "{" || c == "[") {

@@ -44,7 +44,7 @@ is_openshift() {
 
 look_at_rancher_flavour() { # k3s or rke2, and the data folders of containerds of it that run
     rancher=$1 rancher_data='' rancher_config=/etc/rancher/$1/config.yaml
-    if [ "$rancher" = k3s ]; then add_file /etc/rancher/k3s/config.yaml.d/50-gpuwizard.yaml; fi
+    add_file "/etc/rancher/$rancher/config.yaml.d/50-gpuwizard.yaml"
     if first_line "$R/etc/rancher/node/id"; then emit node-id 0 "$LINE"; fi
     read_service_environment
     read_rancher_units

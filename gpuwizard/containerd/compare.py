@@ -5,9 +5,12 @@ from typing import Any
 
 from gpuwizard.actions import EffectiveChange
 from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3, Effective
+from gpuwizard.facts.model import Handler
 
 __all__ = ["compare", "losses"]
 
+_CGROUP = "SystemdCgroup"
+_RUNC_TYPE = "io.containerd.runc.v2"
 _NAMED = (
     ("default handler", "default_runtime_name"),
     ("sandbox image", "sandbox_image"),
@@ -63,12 +66,31 @@ def _state_word(state: Effective) -> str:
 def _handlers(before: Effective, after: Effective) -> Iterable[EffectiveChange]:
     for name in sorted({*before.runtimes, *after.runtimes}):
         old, new = before.runtimes.get(name), after.runtimes.get(name)
+        note = _beside(name, after) if old is None or _driver(old) != _driver(new) else None
         yield from _one(
-            f"handler {name}", old and (old.runtime_type or "no type"), new and (new.runtime_type or "no type")
+            f"handler {name}", old and (old.runtime_type or "no type"), new and (new.runtime_type or "no type"), note
         )
         options = ({**old.options} if old else {}, {**new.options} if new else {})
         for option in sorted({*options[0], *options[1]}):
-            yield from _one(f"handler {name}.{option}", options[0].get(option), options[1].get(option))
+            told = note if option == _CGROUP else None
+            yield from _one(f"handler {name}.{option}", options[0].get(option), options[1].get(option), told)
+
+
+def _beside(name: str, state: Effective) -> str | None:
+    """Whether the handler has the cgroup driver of runc, else of the default handler: they have to be the same
+    (`runtimes.md §1.4`)."""
+    model = next((n for n in ("runc", state.default_runtime_name or "") if n != name and n in state.runtimes), None)
+    own, other = _driver(state.runtimes.get(name)), _driver(state.runtimes.get(model or ""))
+    if own is None or other is None:
+        return None
+    return f"same cgroup driver as {model}" if own == other else f"cgroup driver {own}, but that of {model} is {other}"
+
+
+def _driver(handler: Handler | None) -> str | None:
+    """The cgroup driver of a handler of runc's type; other types have none of this kind."""
+    if handler is None or handler.runtime_type != _RUNC_TYPE:
+        return None
+    return "systemd" if handler.options.get(_CGROUP) is True else "cgroupfs"
 
 
 def _other(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[EffectiveChange]:
@@ -100,10 +122,10 @@ def _has_name(path: str) -> bool:
     return False
 
 
-def _one(key: str, before: object, after: object) -> Iterable[EffectiveChange]:
+def _one(key: str, before: object, after: object, note: str | None = None) -> Iterable[EffectiveChange]:
     old, new = _words(before), _words(after)
     if old != new:
-        yield EffectiveChange(key, old, new)
+        yield EffectiveChange(key, old, new, note)
 
 
 def _words(value: object) -> str | None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from gpuwizard.containerd.effective import cri_tables
-from gpuwizard.containerd.judge import wrong_type
+from gpuwizard.containerd import schema
+from gpuwizard.containerd.effective import cri_tables, refused_dump
+from gpuwizard.containerd.judge import disabled_plugins
 from gpuwizard.containerd.merge import load
 from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3
 from gpuwizard.containerd.release import Release
@@ -27,15 +28,31 @@ def predicted_dump(files: Mapping[str, bytes], main: str, version: str) -> Mappi
 def _predicted(files: tuple[tuple[str, bytes], ...], main: str, version: str) -> Mapping[str, Any] | str:
     release = Release.parse(version)
     merged = load(dict(files), main, release)
-    if merged.error is not None and merged.missing is None:
-        return merged.error
-    runtime, images = cri_tables(merged, release)
-    problem = wrong_type(runtime, images)
+    problem = refused_dump(merged, release) if merged.dumps else merged.error
     if problem is not None:
         return problem
-    document: dict[str, Any] = {"version": release.config_version, "disabled_plugins": list(merged.disabled)}
+    runtime, images, _ = cri_tables(merged, release)
     if release.major >= 2:
-        return document | {"plugins": {RUNTIME_V3: runtime, IMAGES_V3: images}}
+        runtime, images = _known(runtime, schema.runtime(release)), _known(images, schema.images(release))
+    else:
+        runtime = _known(runtime, schema.cri_1(release))
+    document: dict[str, Any] = {"version": release.config_version, "disabled_plugins": list(merged.disabled)}
+    disabled = disabled_plugins(merged, release)
+    if release.major >= 2:
+        parts = {RUNTIME_V3: runtime, IMAGES_V3: images}
+        return document | {"plugins": {name: part for name, part in parts.items() if name not in disabled}}
+    if CRI_V2 in disabled:
+        return document | {"plugins": {}}
     containerd = {**runtime["containerd"], "snapshotter": images["snapshotter"]}
     whole = {**runtime, "containerd": containerd, "sandbox_image": images["pinned_images"]["sandbox"]}
     return document | {"plugins": {CRI_V2: whole | {"registry": images["registry"]}}}
+
+
+def _known(table: Mapping[str, Any], known: schema.Table) -> dict[str, Any]:
+    """`table` without the keys that the release does not know: its dump leaves them out."""
+    kept: dict[str, Any] = {}
+    for key, value in table.items():
+        kind = known.of(key)
+        if kind is not None:
+            kept[key] = _known(value, kind) if isinstance(kind, schema.Table) and isinstance(value, dict) else value
+    return kept

@@ -1,56 +1,84 @@
 """The effective CRI configuration that a containerd of some release makes of a set of files, offline."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from gpuwizard.clean import clean_line
+from gpuwizard.containerd import schema
 from gpuwizard.containerd.defaults import default_images, default_runtime
-from gpuwizard.containerd.judge import cri_problem, disabled_cri, ignored, wrong_type
+from gpuwizard.containerd.judge import disabled_plugins, refused_plugins, refused_start, undecodable
 from gpuwizard.containerd.merge import Merged, deep_merge, load
 from gpuwizard.containerd.model import CRI_V2, IMAGES_V3, RUNTIME_V3, Effective
+from gpuwizard.containerd.notes import notes
+from gpuwizard.containerd.origins import origins
 from gpuwizard.containerd.release import Release
+from gpuwizard.containerd.validate import ReadFile, cri_problems, stops_daemon
 from gpuwizard.facts.model import Handler
 
-__all__ = ["cri_tables", "effective", "flatten"]
+__all__ = ["cri_tables", "effective", "flatten", "refused_dump"]
 
 
-def effective(files: Mapping[str, bytes], main: str, version: str) -> Effective:
+def effective(files: Mapping[str, bytes], main: str, version: str, read: ReadFile | None = None) -> Effective:
     """What containerd `version` makes of the root file `main`, given the content of every file that exists.
 
     `files` maps absolute paths to content and must hold all files that imports could name. A missing root file is
     what ``--config FILE`` makes of it: the daemon does not start; `Effective` still shows what ``config dump``
-    would. Never raises for broken files: `starts`, `cri` and `error` tell. Raises UsageError for a `version` that
-    is none.
+    would. `read` returns other files of the host (base_runtime_spec); without it they are taken to be there.
+    Never raises for broken files: `starts`, `cri` and `error` tell. Raises UsageError for a `version` that is none.
     """
     release = Release.parse(version)
+    if read is None:
+        return _remembered(tuple(sorted(files.items())), main, release)
+    return _effective(files, main, release, read)
+
+
+@lru_cache(maxsize=256)
+def _remembered(files: tuple[tuple[str, bytes], ...], main: str, release: Release) -> Effective:
+    """Many hosts of a cluster have the same files."""
+    return _effective(dict(files), main, release, None)
+
+
+def _effective(files: Mapping[str, bytes], main: str, release: Release, read: ReadFile | None) -> Effective:
     merged = load(files, main, release)
-    nothing_read = merged.error is not None and merged.missing is None
-    if nothing_read:
-        return _broken(merged, release, merged.error or "")
-    runtime, images = cri_tables(merged, release)
-    problem = wrong_type(runtime, images)
+    problem = refused_dump(merged, release)
     if problem is not None:
-        return _broken(merged, release, problem)
-    starts = merged.error is None
-    disabled = disabled_cri(merged, release)
-    invalid = cri_problem(runtime, images, release)
-    state: Literal["ok", "error", "disabled"] | None = None
-    if starts:
-        state = "disabled" if disabled else "error" if invalid else "ok"
+        return _broken(merged, release, problem, files, main)
+    runtime, images, server = cri_tables(merged, release)
+    disabled = disabled_plugins(merged, release)
+    problems = [*cri_problems(runtime, images, server, release, read)]
+    problems += refused_plugins(merged, release, images["snapshotter"])
+    problems = [(plugin, why) for plugin, why in problems if plugin not in disabled]
+    invalid = problems[0][1] if problems else None
+    cri: Literal["ok", "error", "disabled"] = "error" if problems else "disabled" if CRI_V2 in disabled else "ok"
+    broken = frozenset((CRI_V2, *(plugin for plugin, _ in problems)) if problems else ())
+    error = merged.error or refused_start(merged, broken, invalid, release)
+    if cri == "ok":
+        error = error or stops_daemon(server)
     return Effective(
         release=str(release),
-        starts=starts,
-        cri=state,
-        error=merged.error or (None if disabled else invalid),
+        starts=error is None,
+        cri=cri if error is None else None,
+        error=error or invalid,
         config_version=release.config_version,
         root_version=merged.root_version,
         imports=tuple(merged.imports),
         disabled_plugins=tuple(merged.disabled),
-        warnings=ignored(merged, release),
+        required_plugins=tuple(merged.required),
+        warnings=notes(merged, files, main, release),
         files=tuple(merged.files),
         settings=flatten(merged.plugins | {k: v for k, v in merged.other.items() if isinstance(v, dict)}),
-        **({} if disabled and release.major < 2 else _values(runtime, images, release)),
+        origins=origins(merged, release),
+        dumps=merged.dumps,
+        **_values(runtime, images, disabled, release),
     )
+
+
+def refused_dump(merged: Merged, release: Release) -> str | None:
+    """Why ``config dump`` would print nothing of these files; None when it prints what was merged, also where the
+    daemon itself would not start."""
+    unread = merged.error is not None and not merged.dumps and merged.missing is None
+    return merged.error if unread else undecodable(merged, release)
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -66,38 +94,60 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def cri_tables(merged: Merged, release: Release) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The runtime and the image half, laid over the defaults. 1.x keeps both in one table; there a `runtimes` table
-    of the files takes the place of the built-in one, while 2.x lays it over (`runtimes.md §0` fact 1)."""
+def cri_tables(merged: Merged, release: Release) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The runtime, the image and the server part, laid over the defaults. 1.x keeps all in one table; there a
+    `runtimes` table of the files takes the place of the built-in one, while 2.x lays it over (`runtimes.md §0`
+    fact 1)."""
     if release.major >= 2:
-        runtime = deep_merge(default_runtime(release), merged.plugins.get(RUNTIME_V3, {}))
-        return runtime, deep_merge(default_images(release), merged.plugins.get(IMAGES_V3, {}))
+        runtime, images, server = (
+            schema.canonical(merged.plugins.get(name, {}), known(release), release)
+            for name, known in ((RUNTIME_V3, schema.runtime), (IMAGES_V3, schema.images), (CRI_V2, schema.server))
+        )
+        runtime, images = deep_merge(default_runtime(release), runtime), deep_merge(default_images(release), images)
+        return runtime, images, server
     table = merged.plugins.get("cri" if merged.version == 1 else CRI_V2, {})
+    table = schema.canonical(table, schema.cri_1(release), release)
     runtime = deep_merge(default_runtime(release), table)
     own = table.get("containerd", {})
-    if isinstance(own, dict) and isinstance(own.get("runtimes"), dict):
+    if isinstance(own.get("runtimes"), dict):
         runtime["containerd"]["runtimes"] = own["runtimes"]
     images = default_images(release)
     images["registry"] = deep_merge(images["registry"], runtime.get("registry", {}))
     images["pinned_images"]["sandbox"] = runtime.get("sandbox_image", images["pinned_images"]["sandbox"])
-    if isinstance(own, dict):
-        images["snapshotter"] = own.get("snapshotter", images["snapshotter"])
-    return runtime, images
+    images["snapshotter"] = own.get("snapshotter", images["snapshotter"])
+    images |= {k: table[k] for k in ("image_pull_progress_timeout",) if k in table}
+    return runtime, images, table
 
 
-def _values(runtime: Mapping[str, Any], images: Mapping[str, Any], release: Release) -> dict[str, Any]:
+def _values(
+    runtime: Mapping[str, Any], images: Mapping[str, Any], disabled: frozenset[str], release: Release
+) -> dict[str, Any]:
+    """The named values; those of a disabled plugin are not there."""
+    parts = (RUNTIME_V3, IMAGES_V3) if release.major >= 2 else (CRI_V2, CRI_V2)
+    values = {} if parts[0] in disabled else _runtime_values(runtime, release)
+    return values if parts[1] in disabled else values | _image_values(images)
+
+
+def _runtime_values(runtime: Mapping[str, Any], release: Release) -> dict[str, Any]:
     containerd = runtime["containerd"]
+    cni = (schema.cri_1 if release.major < 2 else schema.runtime)(release).of("cni")
+    known = cni.keys if isinstance(cni, schema.Table) else {}
     knows_cdi = release.line >= (1, 7)
     dirs = runtime.get("cdi_spec_dirs") if knows_cdi else None
     return {
         "default_runtime_name": containerd["default_runtime_name"],
         "runtimes": {name: _handler(table) for name, table in sorted(containerd["runtimes"].items())},
+        "enable_cdi": runtime.get("enable_cdi") if knows_cdi else None,
+        "cdi_spec_dirs": None if dirs is None else tuple(dirs),
+        "cni": {key: value for key, value in runtime["cni"].items() if key in known},
+    }
+
+
+def _image_values(images: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "sandbox_image": images["pinned_images"].get("sandbox"),
         "snapshotter": images["snapshotter"],
         "registry_config_path": images["registry"].get("config_path", ""),
-        "enable_cdi": runtime.get("enable_cdi") if knows_cdi else None,
-        "cdi_spec_dirs": None if dirs is None else tuple(dirs),
-        "cni": dict(runtime["cni"]),
     }
 
 
@@ -106,7 +156,7 @@ def _handler(table: Mapping[str, Any]) -> Handler:
     return Handler(table.get("runtime_type", ""), {k: v for k, v in sorted(options.items()) if v not in ("", 0, False)})
 
 
-def _broken(merged: Merged, release: Release, error: str) -> Effective:
+def _broken(merged: Merged, release: Release, error: str, files: Mapping[str, bytes], main: str) -> Effective:
     return Effective(
         release=str(release),
         starts=False,
@@ -114,5 +164,7 @@ def _broken(merged: Merged, release: Release, error: str) -> Effective:
         error=error,
         config_version=release.config_version,
         root_version=merged.root_version,
+        warnings=notes(merged, files, main, release),
         files=tuple(merged.files),
+        dumps=False,
     )

@@ -1,6 +1,6 @@
 """The catalogue: every rule of every part. Ids never change their meaning."""
 
-from gpuwizard.findings.driver import branch, build, fabric, kernel, presence, smi, start, xid
+from gpuwizard.findings.driver import branch, build, fabric, kernel, next_boot, presence, smi, start, xid
 from gpuwizard.findings.driver import nodes as device_nodes
 from gpuwizard.findings.driver import packages as driver_packages
 from gpuwizard.findings.gpu import age, health, inventory, memory, modes
@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     *modes.RULES,
     *age.RULES,
     *presence.RULES,
+    *next_boot.RULES,
     *smi.RULES,
     *build.RULES,
     *kernel.RULES,

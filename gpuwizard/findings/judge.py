@@ -2,22 +2,23 @@
 
 from gpuwizard.facts.model import Probe
 from gpuwizard.findings.catalogue import RULES
-from gpuwizard.findings.model import Finding, Severity
+from gpuwizard.findings.model import Finding
+from gpuwizard.findings.one_cause import ORDER, one_per_cause
 from gpuwizard.findings.ready import HEALTHY
-from gpuwizard.findings.rule import Rule, evaluate, finding_of
+from gpuwizard.findings.rule import Rule, evaluate
 
 __all__ = ["explain", "find"]
 
 _CHECKS = tuple((rule.check, rule) for rule in RULES if rule is not HEALTHY)
-_ORDER: tuple[Severity, ...] = ("error", "warning", "info", "ok")
 
 
 def find(probe: Probe) -> tuple[Finding, ...]:
-    """The findings on one host, errors first, then by id. ``GW-OK-001`` comes only without an error."""
-    found = [finding_of(rule, verdict) for check, rule in _CHECKS if (verdict := check(probe)) is not None]
+    """The findings on one host, one for each cause, errors first, then by id. ``GW-OK-001`` comes only without an
+    error."""
+    found = one_per_cause([(rule, verdict) for check, rule in _CHECKS if (verdict := check(probe)) is not None])
     if not any(finding.severity == "error" for finding in found) and (healthy := evaluate(HEALTHY, probe)):
         found.append(healthy)
-    return tuple(sorted(found, key=lambda finding: (_ORDER.index(finding.severity), finding.id)))
+    return tuple(sorted(found, key=lambda finding: (ORDER.index(finding.severity), finding.id)))
 
 
 def explain(rule_id: str) -> Rule | None:

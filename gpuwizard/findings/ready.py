@@ -1,5 +1,6 @@
 """The one finding that says that all is well."""
 
+from gpuwizard.facts.driver.smi import problem_kind
 from gpuwizard.facts.model import Gpu, HostFacts, Probe, RuntimeFacts
 from gpuwizard.findings.rule import NVIDIA_HANDLERS, Rule, Verdict, installed_gpus, shown_gpu, shown_runtime
 
@@ -8,10 +9,14 @@ __all__ = ["HEALTHY"]
 _WHOLE = ("everything", "the rest of the host")
 """What is unseen of a probe that did not come to its end."""
 
+_NOT_THE_HOST = ("container", "bottlerocket")
+"""What was seen there is a container's and not the host's."""
+
 
 def _works(gpu: Gpu) -> bool:
     """nvidia-smi lists it and reports nothing bad; what was not seen to work does not count as working."""
-    return "nvidia-smi" in gpu.seen_by and gpu.fault is None and not gpu.denied
+    unknown_slices = gpu.mig == "Enabled" and gpu.mig_instances is None
+    return "nvidia-smi" in gpu.seen_by and gpu.fault is None and not gpu.denied and not unknown_slices
 
 
 def _on_the_bus(facts: HostFacts, gpus: list[Gpu]) -> bool:
@@ -34,8 +39,10 @@ def _healthy(probe: Probe) -> Verdict | None:
     gpus = [gpu for gpu in installed_gpus(probe) if not gpu.excluded]
     if runtime is None or not gpus or not all(map(_works, gpus)):
         return None
-    if (driver.loaded or driver.userspace) is None or (driver.problem is not None and driver.problem_code != 14):
+    if (driver.loaded or driver.userspace) is None or probe.facts.os.kind in _NOT_THE_HOST:
         return None
+    if driver.problem is not None and problem_kind(driver.problem, driver.problem_code) != "inforom":
+        return None  # a corrupted infoROM is a warning beside good values, with exit status 14 or 0
     if not _on_the_bus(probe.facts, gpus) or not _serves(runtime) or probe.facts.kubernetes.active is not True:
         return None
     handler = next((name for name in NVIDIA_HANDLERS if name in runtime.handlers), None)

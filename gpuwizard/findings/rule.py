@@ -7,6 +7,8 @@ from gpuwizard.facts.model import Gpu, Probe, RuntimeFacts
 from gpuwizard.findings.model import Finding, Severity
 
 __all__ = [
+    "KUBELET",
+    "NVIDIA_HANDLER",
     "NVIDIA_HANDLERS",
     "Rule",
     "Verdict",
@@ -14,17 +16,26 @@ __all__ = [
     "finding_of",
     "installed_gpus",
     "looked_at",
+    "missing_programs",
     "shown_gpu",
     "shown_runtime",
 ]
 
 NVIDIA_HANDLERS = ("nvidia", "nvidia-container-runtime")
 """Names under which a runtime may know the NVIDIA handler; the second one is MicroK8s' own (`runtimes.md §5`)."""
+KUBELET = "the kubelet"
+"""What a verdict is about that says why the kubelet or the service around it does not run."""
+NVIDIA_HANDLER = "the nvidia handler"
+"""What a verdict is about that says why the runtime has no handler for NVIDIA."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The rule applies to this host. What is None is taken from the rule."""
+    """The rule applies to this host. What is None is taken from the rule.
+
+    `about` are the things of the host that the verdict is about (files, GPUs, kernels, units, `NVIDIA_HANDLER`), by
+    which `findings.one_cause` tells whether two verdicts have one cause.
+    """
 
     evidence: tuple[str, ...]
     severity: Severity | None = None
@@ -32,6 +43,7 @@ class Verdict:
     cause: str | None = None
     remedy: str | None = None
     fixable: bool = False
+    about: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,8 @@ class Rule:
     `check` gives None where the rule does not apply or where too little is known to say that it does. `effect` is
     what happens when nothing is done, `detected` how gpuwizard comes to know it, `messages` the texts under which
     people meet it in logs and events, `sources` where upstream says so. `covers` are the rows of the facts that the
-    rule answers for (``hosts.md §3.2 row 4``).
+    rule answers for (``hosts.md §3.2 row 4``). `instead_of` are the ids of more general rules that the same cause
+    also makes true: where they speak of nothing else, this rule's finding takes theirs in (`findings.one_cause`).
     """
 
     id: str
@@ -55,6 +68,7 @@ class Rule:
     detected: str = ""
     messages: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    instead_of: tuple[str, ...] = ()
 
 
 def evaluate(rule: Rule, probe: Probe) -> Finding | None:
@@ -85,6 +99,16 @@ def looked_at(probe: Probe) -> bool:
 def installed_gpus(probe: Probe) -> tuple[Gpu, ...]:
     """The GPUs that are in the machine, whoever sees them."""
     return probe.facts.gpus
+
+
+def missing_programs(probe: Probe) -> frozenset[str]:
+    """The handlers of NVIDIA whose program is not on the host, for `Verdict.about`."""
+    return frozenset(
+        f"program of handler {name}"
+        for runtime in probe.facts.runtimes
+        for name, program in runtime.missing_binaries.items()
+        if "nvidia-container-runtime" in program
+    )
 
 
 def shown_gpu(gpu: Gpu) -> str:

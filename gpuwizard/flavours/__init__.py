@@ -3,12 +3,13 @@
 from gpuwizard.actions import HostPlanned, Refusal
 from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
-from gpuwizard.containerd.k3s_template import K3sRelease
+from gpuwizard.containerd.k3s_release import release_of
 from gpuwizard.containerd.release import Release
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import Probe, RuntimeFacts
 from gpuwizard.flavours import containerd, crio, docker, k0s, k3s, k8s_snap, microk8s
 from gpuwizard.flavours.chosen import runtime_of
+from gpuwizard.flavours.k3s_state import embedded
 from gpuwizard.flavours.option import STRATEGIES, Flavour, StrategyOption, host_refusals, refused
 
 __all__ = ["STRATEGIES", "StrategyOption", "flavour_of", "plan_host", "strategies"]
@@ -59,6 +60,8 @@ def flavour_of(probe: Probe) -> Flavour:
     runtime = runtime_of(probe.facts)
     module = _BY_KIND.get(runtime.kind) if runtime is not None else None
     module = module or _BY_KUBERNETES.get(probe.facts.kubernetes.flavour)
+    if module is k3s and not embedded(probe):
+        module = None
     return module if module is not None else containerd
 
 
@@ -67,6 +70,7 @@ _BY_KUBERNETES: dict[str, Flavour] = {
     "k3s": k3s,
     "k8s-snap": k8s_snap,
     "microk8s": microk8s,
+    "rke2": k3s,  # the same program with other paths
 }
 _BY_KIND: dict[str, Flavour] = {
     "crio": crio,
@@ -138,8 +142,8 @@ def _unknown_versions(probe: Probe, runtime: RuntimeFacts) -> tuple[Refusal, ...
         return (Refusal("unknown-version", f"the version of {runtime.kind} is not known", "probe as root"),)
     try:
         Release.parse(runtime.version)
-        if probe.facts.kubernetes.flavour == "k3s" and probe.facts.kubernetes.version is not None:
-            K3sRelease.parse(probe.facts.kubernetes.version)
+        if flavour_of(probe) is k3s and probe.facts.kubernetes.version is not None:
+            release_of(probe.facts.kubernetes.version)
     except UsageError as error:
         words = f"a version of this host cannot be understood: {clean_line(error.what)}"
         return (Refusal("unknown-version", words, "see what `containerd --version` prints on the host"),)

@@ -32,7 +32,7 @@ def dialect(files: dict[str, bytes], main: str, before: Effective, release: Rele
         last = [v for path in before.files if (v := _version(_data(files, path))) >= 2]
         if last and last[-1] > 2:
             return RUNTIME_V3, version, last[-1]
-    return plugin, version, version
+    return plugin, version, 2 if release.major < 2 and plugin == CRI_V2 and version < 2 else version
 
 
 def _dialect(files: dict[str, bytes], main: str, before: Effective, release: Release) -> tuple[str, int]:
@@ -41,8 +41,10 @@ def _dialect(files: dict[str, bytes], main: str, before: Effective, release: Rel
         return (RUNTIME_V3 if release.major >= 2 and version > 2 else CRI_V2), version or 2
     data = [_data(files, path) for path in {main: 0, **dict.fromkeys(before.files)}]
     if release.major < 2:
-        named = any(_names(d) for d in data if _version(d) < 2)
-        return ("cri", version) if named or version == 1 else (CRI_V2, 2)
+        last = next((v for d in reversed(data) if (v := _version(d))), 0)
+        if last >= 2:  # a file with a version decides for all, and short names would be fatal
+            return CRI_V2, version
+        return ("cri", version) if last == 1 or any(_names(d) for d in data) else (CRI_V2, 2)
     if _has_old_cri(data[0]):
         return "cri", version
     newer = max((_version(d) for d in data[1:]), default=0)
@@ -59,7 +61,8 @@ def obstacle(files: dict[str, bytes], main: str, before: Effective, release: Rel
     """Why the files are not edited as they are, and whether a conversion would help."""
     if before.cri == "disabled" or (not before.starts and _disables_cri(files, main, before)):
         lead = "" if before.starts else f", and containerd would not start on it ({before.error})"
-        why = f"{main} disables the CRI plugin, as Docker's package ships it: no kubelet can use this containerd{lead}"
+        file = next((p for p in (main, *before.files) if _disables(_data(files, p))), main)
+        why = f"{file} disables the CRI plugin, as Docker's package ships it: no kubelet can use this containerd{lead}"
         return Refusal("cri-disabled", why, _CONSENT), True
     if not before.starts:
         remedy = "repair them first: any restart of containerd would activate this mistake"
@@ -67,7 +70,7 @@ def obstacle(files: dict[str, bytes], main: str, before: Effective, release: Rel
             "broken-now", f"containerd would not start on the files as they are: {before.error}", remedy
         ), False
     if before.cri == "error":
-        remedy = "repair the configuration, restart containerd, see that the node is Ready, and plan again"
+        remedy = _repair(files, main, before, release)
         return Refusal("broken-now", f"the CRI plugin is in error: {before.error}", remedy), False
     if release.major >= 2 and not release.migrates_each_file and is_old(files, main, before):
         kind = "is of version 1" if before.root_version else "has no version line"
@@ -85,7 +88,7 @@ def conversion(
     file says something of it. Raises RefusedError for a text that cannot be converted.
     """
     enable = before.cri == "disabled" or not before.starts
-    paths = [main, *(p for p in before.files if p != main)]
+    paths = [*(p for p in before.files if p != main), main]
     old = any(table_at(_data(files, p), ("plugins", name)) is not None for p in paths for name in ("cri", CRI_V2))
     version = before.root_version if before.root_version >= 2 else 2 if old or release.major < 2 else 3
     new: dict[str, bytes] = {}
@@ -149,5 +152,20 @@ def _has_old_cri(data: Mapping[str, Any]) -> bool:
 
 
 def _disables_cri(files: dict[str, bytes], main: str, before: Effective) -> bool:
-    lists = (_data(files, p).get("disabled_plugins", []) for p in (main, *before.files))
-    return any(name in CRI_NAMES for names in lists if isinstance(names, list) for name in names)
+    return any(_disables(_data(files, path)) for path in (main, *before.files))
+
+
+def _disables(data: Mapping[str, Any]) -> bool:
+    names = data.get("disabled_plugins", [])
+    return isinstance(names, list) and any(name in CRI_NAMES for name in names)
+
+
+def _repair(files: dict[str, bytes], main: str, before: Effective, release: Release) -> str:
+    """What to do about a CRI plugin in error; the usual cause on 1.x is a drop-in with the nvidia handler alone."""
+    holders = [p for p in before.files if any(n in _data(files, p).get("plugins", {}) for n in ("cri", CRI_V2))]
+    after = "restart containerd, see that the node is Ready, and plan again"
+    if release.replaces_plugin_tables and holders and holders[-1] != main:
+        return (
+            f"{holders[-1]} takes the place of the whole CRI table of {main}: move it away (not within conf.d), {after}"
+        )
+    return f"repair the configuration, {after}"

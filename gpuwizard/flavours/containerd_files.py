@@ -263,8 +263,7 @@ def _drop_in_text(start: Situation, default: str | None, *, cdi: bool, handler: 
         "# Written by gpuwizard: tells containerd about the NVIDIA container runtime.\n"
         f"# In the dialect and version of {start.main}; keep them equal.\n"
     )
-    if start.own_version:
-        text += f"version = {start.own_version}\n"
+    text += _version_line(start)
     if cdi:
         text = add_table(text, start.root, {"enable_cdi": True})
     if default:
@@ -274,11 +273,17 @@ def _drop_in_text(start: Situation, default: str | None, *, cdi: bool, handler: 
     return text
 
 
+def _version_line(start: Situation) -> str:
+    """The version of our file. None beside a root file that has none, or 1, and stays as it is: 2.3 refuses a file of a
+    higher version than the first one that has any, and takes one without."""
+    stays = start.before.root_version < 2 <= start.version and _imported(start, drop_in_path(start.main))
+    return "" if stays or not start.own_version else f"version = {start.own_version}\n"
+
+
 def _read_after(start: Situation, path: str) -> tuple[str, ...]:
     """The files that containerd reads after ours, once ours is there."""
-    line = f"version = {start.own_version}\n" if start.own_version else ""
     root = _importing(start, path, start.text(start.main))
-    trial = {**start.files, path: line.encode(), start.main: root.encode("utf-8", "surrogateescape")}
+    trial = {**start.files, path: _version_line(start).encode(), start.main: root.encode("utf-8", "surrogateescape")}
     order = effective(trial, start.main, str(start.release)).files
     return order[order.index(path) + 1 :] if path in order else ()
 

@@ -158,6 +158,7 @@ def _outcome(probe: Probe, draft: _Draft, new: Edits, place: Place, chosen: Stra
     else:
         path = str(start.wanted.options["BinaryName"])
         found += outcome_refusals(draft.original, after, path, start.default, _announced(draft, changes))
+        found += _cdi_stays_off(start, after)
     if found:
         return HostPlanned(chosen.value, found[0].why, refusals=found)
     files = tuple(_file(probe, place, p, raw) for p, raw in new.items())
@@ -171,6 +172,15 @@ def _outcome(probe: Probe, draft: _Draft, new: Edits, place: Place, chosen: Stra
     )
     reason = _with_notes(chosen.reason, start, draft.words)
     return HostPlanned(chosen.value, reason, HostChange(files, place.activation, check, changes))
+
+
+def _cdi_stays_off(start: Situation, after: Effective) -> tuple[Refusal, ...]:
+    if not start.needs_cdi or after.enable_cdi or not after.usable:
+        return ()
+    why = "CDI would stay off: a table of another version in these files decides it"
+    return (
+        Refusal("no-effect", why, "remove enable_cdi = false from it, or set runtime.cdi = leave; then plan again"),
+    )
 
 
 def _announced(draft: _Draft, changes: tuple[EffectiveChange, ...]) -> tuple[EffectiveChange, ...]:
@@ -192,6 +202,8 @@ def _file(probe: Probe, place: Place, path: str, after: bytes | None) -> FileCha
 
 def _with_notes(reason: str, start: Situation, converted: str) -> str:
     notes = [clean_line(converted)] if converted else []
+    if start.own_version != start.version:
+        notes.append(f"a file of version {start.own_version} makes the CRI settings of {start.main} do nothing")
     if start.needs_cdi:
         notes.append("CDI is switched on")
     if start.release.line < (1, 7):

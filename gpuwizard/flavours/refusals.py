@@ -13,7 +13,7 @@ from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective, losses
 from gpuwizard.facts.model import Probe, RuntimeFacts
 from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
-from gpuwizard.redact import redact_text
+from gpuwizard.redact import redact_value
 
 __all__ = [
     "announced_changes",
@@ -254,5 +254,5 @@ def _lost(lost: tuple[EffectiveChange, ...]) -> Iterator[Refusal]:
 
 def _words(change: EffectiveChange) -> str:
     """The lost values, without the secrets that registry settings may hold."""
-    before, after = redact_text(change.before or ""), redact_text(change.after or "gone")
+    before, after = (redact_value(change.key, value) for value in (change.before or "", change.after or "gone"))
     return f"{clean_line(change.key)} ({clean_line(before)} → {clean_line(after)})"

@@ -8,11 +8,12 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
 from gpuwizard.facts.cluster import ClusterView, NodeView, ObjectState, key_of
 from gpuwizard.facts.model import Probe
-from gpuwizard.flavours import plan_host
 from gpuwizard.flavours.refusals import live_refusal
+from gpuwizard.plan.alike import AlikeHosts
 from gpuwizard.plan.digest import fingerprint, plan_hash
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
 from gpuwizard.plan.shown import cleaned, shown_yaml
+from gpuwizard.redact import hide_secrets, redact_text, secrets_in
 from gpuwizard.steps import desired_objects, labels, runtime, runtime_class
 
 __all__ = ["boot_of", "build_plan", "reads_of", "versions_of"]
@@ -30,9 +31,15 @@ def build_plan(
     they are in the plan, refused.
     """
     view = cluster if answers.kubernetes.manage else None
-    hosts = [_host(name, probes[name], answers, view) for name in sorted(probes)]
+    nodes = {} if view is None else {node.name: node for node in reversed(view.nodes)}
+    alike = AlikeHosts(answers)
+    hosts = [
+        _host(name, probes[name], alike.planned(name, probes[name]), answers, view, nodes) for name in sorted(probes)
+    ]
     for name, why in sorted((unreachable or {}).items()):
-        refusal = Refusal("unreachable", f"not reached: {clean_line(why)}", "see that it can be logged in to")
+        refusal = Refusal(
+            "unreachable", f"not reached: {redact_text(clean_line(why))}", "see that it can be logged in to"
+        )
         hosts.append(HostPlan(name, "none", refusal.why, refusals=(refusal,)))
     hosts.sort(key=lambda h: h.name)
     wanted = desired_objects(answers, probes)
@@ -63,11 +70,17 @@ def boot_of(probe: Probe) -> str | None:
     return probe.facts.boot_id
 
 
-def _host(name: str, probe: Probe, answers: Answers, view: ClusterView | None) -> HostPlan:
-    planned = plan_host(name, probe, answers)
+def _host(
+    name: str,
+    probe: Probe,
+    planned: HostPlanned,
+    answers: Answers,
+    view: ClusterView | None,
+    nodes: Mapping[str, NodeView],
+) -> HostPlan:
     facts = probe.facts
-    node = _node(probe, view)
-    refusals = planned.refusals
+    node = _node(probe, nodes)
+    refusals = tuple(_safe(refusal, probe) for refusal in planned.refusals)
     if not refusals and _takes_part(planned, probe) and view is not None and view.error is None and node is None:
         refusals = (_unknown_node(probe, view),)
     if not refusals and node is not None and (live := live_refusal(node.runtime_handlers, planned)) is not None:
@@ -80,7 +93,7 @@ def _host(name: str, probe: Probe, answers: Answers, view: ClusterView | None) -
     return HostPlan(
         name=name,
         strategy=planned.strategy,
-        reason=refusals[0].why if refusals else planned.reason,
+        reason=refusals[0].why if refusals else redact_text(planned.reason),
         actions=tuple(actions),
         refusals=refusals,
         reads=reads_of(probe),
@@ -91,17 +104,23 @@ def _host(name: str, probe: Probe, answers: Answers, view: ClusterView | None) -
     )
 
 
+def _safe(refusal: Refusal, probe: Probe) -> Refusal:
+    """Without secrets: what is wrong with a file is often told with the very line that is wrong."""
+    known = frozenset[str]().union(
+        *(secrets_in(file.content.text(), path) for path, file in probe.files.items() if file.content is not None)
+    )
+    return Refusal(refusal.id, hide_secrets(refusal.why, known), hide_secrets(refusal.remedy, known))
+
+
 def _takes_part(planned: HostPlanned, probe: Probe) -> bool:
     """Only a node whose runtime knows the handler may get the device plugin."""
     return planned.strategy != "none" and bool(probe.facts.gpus)
 
 
-def _node(probe: Probe, view: ClusterView | None) -> NodeView | None:
+def _node(probe: Probe, nodes: Mapping[str, NodeView]) -> NodeView | None:
     """The node that this host is: by the name it registers as, else by its host name."""
-    if view is None:
-        return None
     names = [probe.facts.kubernetes.node_name, probe.facts.hostname, (probe.facts.hostname or "").lower()]
-    return next((node for name in names if name and (node := view.node(name)) is not None), None)
+    return next((nodes[name] for name in names if name and name in nodes), None)
 
 
 def _unknown_node(probe: Probe, view: ClusterView) -> Refusal:
@@ -117,7 +136,7 @@ def _cluster(wanted: tuple[dict[str, Any], ...], view: ClusterView | None) -> Cl
     if view is None:
         return ClusterPlan()
     if view.error is not None:
-        refusal = Refusal("cluster", f"the cluster was not looked at: {clean_line(view.error)}")
+        refusal = Refusal("cluster", f"the cluster was not looked at: {redact_text(clean_line(view.error))}")
         return ClusterPlan(refusals=(refusal,), server=view.server)
     actions: list[ApplyObject] = []
     refusals: list[Refusal] = []
@@ -134,7 +153,7 @@ def _cluster(wanted: tuple[dict[str, Any], ...], view: ClusterView | None) -> Cl
             refusals.append(
                 Refusal(
                     "object",
-                    f"{key}: {clean_line(state.error)}",
+                    f"{key}: {redact_text(clean_line(state.error))}",
                     "nothing is forced: settle who owns it, or allow it to this user, and plan again",
                 )
             )

@@ -1,12 +1,13 @@
 """Unified diffs as data, redacted: what the review shows and the JSON plan holds."""
 
 import difflib
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
 from gpuwizard.actions import FileChange
 from gpuwizard.clean import clean
-from gpuwizard.redact import redact_text
+from gpuwizard.redact import redact_document
 from gpuwizard.secret import SecretBytes
 
 __all__ = ["DiffLine", "diff_text", "file_diff", "text_diff", "unified_diff"]
@@ -24,8 +25,9 @@ class DiffLine:
     new: int | None = None
 
 
+@functools.lru_cache(maxsize=256)
 def file_diff(change: FileChange) -> tuple[DiffLine, ...]:
-    """The diff of one file change; a file that does not exist is ``/dev/null``."""
+    """The diff of one file change; a file that does not exist is ``/dev/null``. Kept: many hosts have the same."""
     return unified_diff(change.before, change.after, change.path)
 
 
@@ -35,9 +37,12 @@ def text_diff(before: str, after: str, path: str) -> tuple[DiffLine, ...]:
 
 
 def unified_diff(before: SecretBytes | str | None, after: SecretBytes | str | None, path: str) -> tuple[DiffLine, ...]:
-    """The unified diff with three lines of context, secrets and control characters made safe; empty when equal."""
-    old, new = _lines(before), _lines(after)
-    hunks = list(difflib.SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(_CONTEXT))
+    """The unified diff with three lines of context, secrets and control characters made safe; empty when equal.
+
+    The contents themselves are compared, so that a secret that changes is a change even where its mark is the same.
+    """
+    old, new = _Text.of(before, path), _Text.of(after, path)
+    hunks = list(difflib.SequenceMatcher(None, old.raw, new.raw, autojunk=False).get_grouped_opcodes(_CONTEXT))
     if not hunks:
         return ()
     lines = [
@@ -51,12 +56,12 @@ def unified_diff(before: SecretBytes | str | None, after: SecretBytes | str | No
         )
         for tag, old_from, old_to, new_from, new_to in hunk:
             if tag == "equal":
-                for offset, text in enumerate(old[old_from:old_to]):
+                for offset, text in enumerate(old.shown[old_from:old_to]):
                     lines += _line("context", " ", text, old_from + offset + 1, new_from + offset + 1)
                 continue
-            for number, text in enumerate(old[old_from:old_to], start=old_from + 1):
+            for number, text in enumerate(old.shown[old_from:old_to], start=old_from + 1):
                 lines += _line("removed", "-", text, number, None)
-            for number, text in enumerate(new[new_from:new_to], start=new_from + 1):
+            for number, text in enumerate(new.shown[new_from:new_to], start=new_from + 1):
                 lines += _line("added", "+", text, None, number)
     return tuple(lines)
 
@@ -66,12 +71,25 @@ def diff_text(lines: tuple[DiffLine, ...]) -> str:
     return "".join(f"{line.text}\n" for line in lines)
 
 
-def _lines(content: SecretBytes | str | None) -> list[str]:
-    if content is None:
-        return []
-    text = content if isinstance(content, str) else content.raw.decode("utf-8", "replace")
-    parts = redact_text(text).split("\n")
-    return [f"{p}\n" for p in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A content as lines with their ends: as they are, and as they may be shown."""
+
+    raw: list[str]
+    shown: list[str]
+
+    @classmethod
+    def of(cls, content: SecretBytes | str | None, path: str) -> "_Text":
+        if content is None:
+            return cls([], [])
+        raw = content if isinstance(content, str) else content.text()
+        text = raw if isinstance(content, str) else content.raw.decode("utf-8", "replace")
+        return cls(_lines(raw), _lines(redact_document(text, path)))
+
+
+def _lines(text: str) -> list[str]:
+    parts = text.split("\n")
+    return [f"{part}\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
 
 
 def _line(

@@ -5,8 +5,10 @@ from typing import Any
 
 from gpuwizard.actions import Action, ApplyObject, EffectiveChange, LabelNode, Refusal, Restart, WriteFile
 from gpuwizard.plan.diff import diff_text, file_diff, text_diff
-from gpuwizard.plan.model import Plan
-from gpuwizard.redact import redact_text
+from gpuwizard.plan.impact import impact
+from gpuwizard.plan.model import HostPlan, Plan
+from gpuwizard.plan.words import effects_of
+from gpuwizard.redact import redact_text, redact_value
 
 __all__ = ["plan_json"]
 
@@ -16,23 +18,27 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     return {
         "schema": "gpuwizard.plan/1",
         "hash": plan.hash,
-        "hosts": [
-            {
-                "name": host.name,
-                "strategy": host.strategy,
-                "reason": host.reason,
-                "actions": [_action(a) for a in host.actions],
-                "refusals": _refusals(host.refusals),
-                "node_name": host.node_name,
-            }
-            for host in plan.hosts
-        ],
+        "hosts": [_host(host) for host in plan.hosts],
         "cluster": {
             "server": plan.cluster.server,
             "actions": [_action(a) for a in plan.cluster.actions],
             "refusals": _refusals(plan.cluster.refusals),
         },
         "facts_fingerprint": plan.fingerprint,
+    }
+
+
+def _host(host: HostPlan) -> dict[str, Any]:
+    """`effective_words` is the whole effective difference as a person reads it, `impact` what becomes of the pods."""
+    return {
+        "name": host.name,
+        "strategy": host.strategy,
+        "reason": host.reason,
+        "actions": [_action(a) for a in host.actions],
+        "refusals": _refusals(host.refusals),
+        "node_name": host.node_name,
+        "effective_words": [str(effect) for effect in effects_of(host.actions)],
+        "impact": list(impact(host.actions, control_plane=host.control_plane)),
     }
 
 
@@ -84,12 +90,8 @@ def _effective(changes: Iterable[EffectiveChange]) -> list[dict[str, str | None]
 
 
 def _shown(key: str, value: str | None) -> str | None:
-    """The value redacted as if it stood behind its key."""
-    if value is None:
-        return None
-    head = f"{key.rpartition('.')[2]} = "
-    return redact_text(f"{head}{value}").removeprefix(head)
+    return None if value is None else redact_value(key, value)
 
 
 def _refusals(refusals: Iterable[Refusal]) -> list[dict[str, str]]:
-    return [{"id": r.id, "why": r.why, "remedy": r.remedy} for r in refusals]
+    return [{"id": r.id, "why": redact_text(r.why), "remedy": redact_text(r.remedy)} for r in refusals]

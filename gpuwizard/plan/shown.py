@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from gpuwizard.redact import redact_text, redacted_secret
+from gpuwizard.redact import redact_object, redact_text, redacted_secret
 
 __all__ = ["cleaned", "shown_yaml"]
 
@@ -44,7 +44,7 @@ def shown_yaml(obj: Mapping[str, Any]) -> str:
             values = safe.get(part)
             if isinstance(values, dict):
                 safe[part] = {key: redacted_secret(str(value)) for key, value in values.items()}
-    text: str = yaml.dump(safe, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    text: str = yaml.dump(redact_object(safe), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     return redact_text(text)
 
 

@@ -1,40 +1,53 @@
 """A plan as lines of plain text, with every diff."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from gpuwizard.actions import Action, ApplyObject, FileChange, LabelNode, Restart, WriteFile
-from gpuwizard.plan.diff import file_diff, text_diff
-from gpuwizard.plan.model import HostPlan, Plan
+from gpuwizard.plan.groups import HostGroup, group_hosts
+from gpuwizard.plan.impact import impact
+from gpuwizard.plan.model import Plan
+from gpuwizard.plan.words import MARKS, effects_of
+from gpuwizard.show.plan_steps import Step, cluster_steps, group_state, group_steps, group_title
 from gpuwizard.show.words import count
 
-__all__ = ["plan_lines"]
+__all__ = ["plan_lines", "plan_total"]
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """The whole plan: per host strategy, refusals, actions with their diffs; then the cluster's objects."""
-    for host in plan.hosts:
-        yield from _host_lines(host)
+    """The whole plan: strategy, refusals, what the runtime will see and steps with their diffs, once for all hosts
+    that are alike; then the cluster's objects."""
+    for group in group_hosts(plan):
+        yield from _group_lines(group)
     if plan.cluster.actions or plan.cluster.refusals:
         yield f"cluster {plan.cluster.server or ''}".rstrip()
         for refusal in plan.cluster.refusals:
             yield f"  ✗ refused: {refusal.why}"
             yield from _remedy(refusal.remedy)
-        for action in plan.cluster.actions:
-            yield from _action_lines(action)
-    yield f"plan {plan.hash[:16]}: {_count(plan)}"
+        yield from _steps(cluster_steps(plan.cluster))
+    yield plan_total(plan)
 
 
-def _host_lines(host: HostPlan) -> Iterator[str]:
-    if host.refusals:
-        yield f"{host.name}: refused"
-    else:
-        state = count(len(host.actions), "action") if host.actions else "nothing to do"
-        yield f"{host.name}: {state} · {host.strategy}: {host.reason}"
-    for refusal in host.refusals:
+def plan_total(plan: Plan) -> str:
+    """``plan 3f9a…: 12 actions, 3 hosts change``."""
+    if plan.empty:
+        return f"plan {plan.hash[:16]}: no changes"
+    hosts = sum(1 for h in plan.hosts if h.changes)
+    words = f"{count(len(plan.actions), 'action')}, {count(hosts, 'host')} {'changes' if hosts == 1 else 'change'}"
+    return f"plan {plan.hash[:16]}: {words}"
+
+
+def _group_lines(group: HostGroup) -> Iterator[str]:
+    title = f"{group_title(group)}: {group_state(group)}"
+    yield title if group.first.refusals else f"{title} · {group.first.strategy}: {group.first.reason}"
+    for refusal in group.refusals:
         yield f"  ✗ {refusal.why}"
         yield from _remedy(refusal.remedy)
-    for action in host.actions:
-        yield from _action_lines(action)
+    if group.first.refusals:
+        return
+    for effect in effects_of(group.actions):
+        yield f"  {MARKS[effect.kind]} {effect}"
+    for sentence in impact(group.actions, control_plane=group.control_plane):
+        yield f"  ! {sentence}"
+    yield from _steps(group_steps(group))
 
 
 def _remedy(text: str) -> Iterator[str]:
@@ -42,37 +55,10 @@ def _remedy(text: str) -> Iterator[str]:
         yield f"    try: {text}"
 
 
-def _action_lines(action: Action) -> Iterator[str]:
-    yield f"  · {action.summary}"
-    match action:
-        case WriteFile():
-            yield from _file_lines(action.change)
-            yield from _effective_lines(action)
-        case Restart():
-            yield from _effective_lines(action)
-            if action.prediction:
-                yield f"      {action.prediction}"
-        case ApplyObject():
-            if action.unchecked:
-                yield f"      not checked by the server: {action.unchecked}"
-            for line in text_diff(action.before, action.after, str(action.key)):
-                yield f"      {line.text}"
-        case LabelNode():
-            yield f"      {action.key}: {action.before or '(none)'} → {action.after}"
-
-
-def _file_lines(change: FileChange) -> Iterator[str]:
-    for line in file_diff(change):
-        yield f"      {line.text}"
-
-
-def _effective_lines(action: WriteFile | Restart) -> Iterator[str]:
-    for change in action.effective:
-        yield f"      effective {change.key}: {change.before or '(none)'} → {change.after or '(none)'}"
-
-
-def _count(plan: Plan) -> str:
-    if plan.empty:
-        return "no changes"
-    hosts = sum(1 for h in plan.hosts if h.changes)
-    return f"{count(len(plan.actions), 'action')}, {count(hosts, 'host')} {'changes' if hosts == 1 else 'change'}"
+def _steps(steps: Iterable[Step]) -> Iterator[str]:
+    for step in steps:
+        yield f"  · {step.summary}"
+        for line in step.diff:
+            yield f"      {line.text}"
+        for note in step.notes:
+            yield f"      {note}"

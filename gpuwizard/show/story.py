@@ -10,17 +10,20 @@ from gpuwizard.findings.rule import Rule
 __all__ = ["near", "story", "story_json", "story_lines"]
 
 _WIDTH = 100
-_STORY = ("id", "severity", "title", "cause", "effect", "remedy", "detected", "messages", "sources")
+_STORY = ("id", "severity", "title", "cause", "effect", "remedy", "detected", "messages", "sources", "instead_of")
 
 
 def story(rule: Rule) -> list[tuple[str, tuple[str, ...]]]:
     """The chapters of the story that the rule has: a heading and its paragraphs."""
+    from gpuwizard.findings import RULES
+
     chapters = (
         ("What it means", (rule.cause,)),
         ("If nothing is done", (rule.effect,)),
         ("What to do", (rule.remedy,)),
         ("How gpuwizard knows", (rule.detected,)),
         ("Messages that people meet", rule.messages),
+        ("Told in place of", tuple(f"{other.id}: {other.title}" for other in RULES if other.id in rule.instead_of)),
         ("Where it is written", rule.sources),
     )
     return [(heading, kept) for heading, texts in chapters if (kept := tuple(t for t in texts if t))]
@@ -48,7 +51,7 @@ def story_lines(rule: Rule, width: int = 80) -> Iterator[str]:
 def story_json(rule: Rule) -> dict[str, Any]:
     """`gpuwizard.finding/1`: the rule's story as data."""
     told = {name: getattr(rule, name) for name in _STORY}
-    return {"schema": "gpuwizard.finding/1"} | told | {"messages": list(rule.messages), "sources": list(rule.sources)}
+    return {"schema": "gpuwizard.finding/1"} | {k: list(v) if isinstance(v, tuple) else v for k, v in told.items()}
 
 
 def near(wanted: str) -> list[str]:

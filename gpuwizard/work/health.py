@@ -12,7 +12,7 @@ from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
 from gpuwizard.events import Emit, Stage, Waiting
 from gpuwizard.facts.cluster import NodeView
 from gpuwizard.kube.cluster import Cluster
-from gpuwizard.redact import redact_text
+from gpuwizard.redact import redact_text, redact_value
 from gpuwizard.work.guard_lines import progress
 
 __all__ = ["control_plane_ready", "node_settles", "nothing_lost"]
@@ -41,7 +41,10 @@ def nothing_lost(before: bytes | None, after: bytes | None, version: str, announ
         return
     lost = losses(_read(before, version), new, announced)
     if lost:
-        shown = ", ".join(f"{c.key} ({c.before} → {c.after or 'gone'})" for c in lost[:5])
+        shown = ", ".join(
+            f"{c.key} ({redact_value(c.key, c.before or '')} → {redact_value(c.key, c.after or 'gone')})"
+            for c in lost[:5]
+        )
         raise RefusedError(
             f"the staged configuration would lose what the plan did not announce: {redact_text(clean_line(shown))}",
             remedy="nothing was changed; look at the host's configuration and plan again",

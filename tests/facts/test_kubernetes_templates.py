@@ -15,6 +15,7 @@ from gpuwizard.secret import SecretBytes
 
 ETC = "/var/lib/rancher/k3s/agent/etc/containerd"
 BASE = '{{ template "base" . }}\n'
+TWICE = "nvidia-twice"
 V2 = 'plugins."io.containerd.grpc.v1.cri"'
 V3 = "plugins.'io.containerd.cri.v1.runtime'"
 OWN_V3 = f"""\
@@ -89,6 +90,10 @@ def rendering(version: str | None, *, default: bool = False, flannel: bool = Fal
         ("v3", BASE + f"[{V3}.containerd]\ndefault_runtime_name = 'x'\n", "1.34.1", "fresh", ""),
         ("v2", BASE + f"[{V2}]\nenable_cdi = true\n", "1.30.4", "dangerous", "table-twice"),
         ("v3", BASE + f"[{V3}]\nenable_cdi = true\n", "1.34.1", "dangerous", "table-twice"),
+        ("v3", BASE + f"[{V3}.containerd.runtimes]\nnvidia = {{runtime_type = 'x'}}\n", "1.34.1", "dangerous", TWICE),
+        ("v3", BASE + f"[{V3}.containerd.runtimes]\nnvidia.runtime_type = 'x'\n", "1.34.1", "dangerous", TWICE),
+        ("v3", BASE + f"[{V3}.containerd]\nruntimes.'nvidia'.runtime_type = 'x'\n", "1.34.1", "dangerous", TWICE),
+        ("v3", BASE + f"[{V3}.containerd.runtimes]\nmine = {{runtime_type = 'x'}}\n", "1.34.1", "fresh", ""),
         ("v3", "version = 3\n" + BASE, "1.34.1", "dangerous", "table-twice"),
         ("v3", "[debug]\nlevel = 'x'\n" + BASE, "1.34.1", "dangerous", "no-version"),
         ("v3", BASE + 'imports = ["/x/*.toml"]\n', "1.34.1", "fresh", "after-base"),
@@ -107,6 +112,12 @@ def rendering(version: str | None, *, default: bool = False, flannel: bool = Fal
         ("v3", BASE + "# {{ toYaml . }}\n", "1.34.6", "dangerous", "unknown-word"),
         ("v3", BASE + '# {{ printf "%q" (index .NodeConfig "x") | deschemify }}\n', "1.34.6", "fresh", ""),
         ("v3", BASE + "[debug\n{{ .X", "1.34.6", "dangerous", "unknown-word"),
+        ("v3", BASE + "{{ if .IsRunningInUserNS }}\nx = 1\n", "1.34.6", "dangerous", "unknown-word"),
+        ("v3", BASE + "{{ if .X }}{{ else if .Y }}{{ else }}{{ range .Z }}{{ end }}{{ end }}\n", "1.34.6", "fresh", ""),
+        ("v3", BASE + "{{ end }}\n", "1.34.6", "dangerous", "unknown-word"),
+        ("v3", BASE + "{{ else }}\n", "1.34.6", "dangerous", "unknown-word"),
+        ("v3", "{{ template base . }}\n", "1.34.6", "dangerous", "unknown-word"),
+        ("v3", '{{ template "base" . }\n', "1.34.6", "dangerous", "unknown-word"),
         ("v2", BASE, "1.26.7", "dangerous", "no-base"),
         # copies
         ("v2", RENDERED_V2, "1.30.4", "stale", "full-copy"),

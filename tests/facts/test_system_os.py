@@ -44,6 +44,7 @@ DGX_OTA_VERSION="7.5.0"
         ('ID="anolis"\nID_LIKE="rhel fedora centos"\nVERSION_ID="8.9"\n', "rhel", False, 8),
         ('ID="opencloudos"\nID_LIKE="opencloudos"\nVERSION_ID="9.2"\n', "other", False, 9),
         ('ID="openEuler"\nVERSION_ID="24.03"\n', "other", False, 24),
+        ('ID="kairos"\nVERSION_ID="v3.5.0"\n', "other", True, 3),
         ('ID="kylin"\nVERSION_ID="V10"\n', "other", False, 10),
         ('ID=kylin\nID_LIKE=debian\nVERSION_ID="v10"\n', "debian", False, 10),
         ('ID=UOS\nVERSION_ID="20"\n', "other", False, 20),

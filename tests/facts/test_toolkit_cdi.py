@@ -149,6 +149,8 @@ ODD_BUT_GOOD = {
     "slash.json": one_line_json(specification("0")).replace("/", "\\/"),
     "pretty.json": '\n{\n "cdiVersion" : "0.5.0",\n "kind":\t"nvidia.com/gpu",\n "devices": [\n{"name": "0"}\n]\n}\n',
     "anchor.yaml": "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n- &a\n  name: 0\n",
+    "braces.yaml": '{cdiVersion: "0.5.0", kind: nvidia.com/gpu, devices: [{name: "0"}]} # all in one\n',
+    "two.yaml": "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n- name: 0\n---\n",
     "folded.yaml": "cdiVersion: 0.5.0\nkind: >-\n  nvidia.com/gpu\ndevices:\n- name: 0\n",
 }
 

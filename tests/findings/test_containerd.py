@@ -105,8 +105,10 @@ def test_a_partial_drop_in_on_1() -> None:
     finding = only(host(files, dump=lost), "GW-CONTAINERD-002")
     assert finding.severity == "error"
     assert finding.evidence[1].startswith(f"{FOLDER}/99-nvidia.toml:2: containerd 1.7.24 takes this table")
-    undefined = only(host(files, dump=lost), "GW-RUNTIME-002")
-    assert any("takes this table for the whole" in line for line in undefined.evidence)
+    assert "default_runtime_name = 'runc'" in finding.evidence  # GW-RUNTIME-002 is told by it
+    assert "GW-RUNTIME-002" not in ids(host(files, dump=lost))
+    alone = {MAIN: f"version = 2\n{handler(CRI)}"}
+    assert "handlers: nvidia" in only(host(alone, dump=lost), "GW-RUNTIME-002").evidence
     merged = dumped(3, handler(NEW, "runc"), handler(NEW))
     assert told(host(files, "2.1.9", dump=merged)) == []
 
@@ -132,8 +134,9 @@ def test_version_2_below_version_3() -> None:
         f"{FOLDER}/99-nvidia.toml": f"version = 2\n{handler(CRI)}",
     }
     ignored = host(files, "2.1.9", dump=dumped(3, handler(NEW, "runc")))
-    assert only(ignored, "GW-CONTAINERD-004").severity == "warning"
-    assert any("ignores" in line for line in only(ignored, "GW-RUNTIME-001").evidence)
+    assert only(ignored, "GW-CONTAINERD-004").severity == "error"  # it hides the nvidia handler
+    assert "handlers: runc" in only(ignored, "GW-CONTAINERD-004").evidence
+    assert "GW-RUNTIME-001" not in ids(ignored)
     assert "GW-CONTAINERD-004" not in told(host(files, "2.3.2", dump=PLAIN_3))
 
 
@@ -143,7 +146,7 @@ def test_tables_of_version_1() -> None:
     assert only(refused, "GW-CONTAINERD-005").evidence[1].startswith(f"{MAIN}:6: [plugins.cri…]")
     assert told(refused) == ["GW-CONTAINERD-005"]
     dead = host(files, "2.1.9", dump=dumped(3, handler(NEW, "runc")))
-    assert only(dead, "GW-CONTAINERD-028").severity == "warning"
+    assert only(dead, "GW-CONTAINERD-028").severity == "error"  # it is the nvidia handler that does nothing
     assert told(dead) == ["GW-CONTAINERD-028"]
     assert {"GW-CONTAINERD-005", "GW-CONTAINERD-028"}.isdisjoint(told(host(FINE, dump=PLAIN)))
 
@@ -305,7 +308,9 @@ def test_a_backup_that_is_imported() -> None:
 def test_a_drop_in_that_nothing_imports() -> None:
     files: dict[str, str | None] = {**FINE, f"{FOLDER}/99-nvidia.toml": f"version = 2\n{handler(CRI)}"}
     finding = only(host(files, dump=dumped(2, handler(CRI, "runc"))), "GW-CONTAINERD-019")
-    assert finding.evidence == (f"{MAIN}: imports nothing", f"{FOLDER}/99-nvidia.toml: nothing imports this file")
+    assert finding.evidence[:2] == (f"{MAIN}: imports nothing", f"{FOLDER}/99-nvidia.toml: nothing imports this file")
+    assert finding.severity == "error"
+    assert "handlers: runc" in finding.evidence
     assert "GW-CONTAINERD-019" not in told(host({**files, MAIN: f"version = 2\n{IMPORT}"}, "2.1.9", dump=PLAIN_3))
     absent: dict[str, str | None] = {**files, MAIN: None}
     assert only(host(absent, "2.1.9", dump=dumped(3, handler(NEW, "runc"))), "GW-CONTAINERD-019")
@@ -359,7 +364,8 @@ def test_mirrors() -> None:
     error = "TYPE ID PLATFORMS STATUS\nio.containerd.grpc.v1 cri linux/amd64 error\n"
     raw = host({MAIN: f"{FINE[MAIN]}{registry}"}, dump=PLAIN, plugins=error)
     assert only(raw, "GW-CONTAINERD-026").severity == "error"
-    assert any("registry.mirrors" in line for line in only(raw, "GW-RUNTIME-003").evidence)
+    assert "CRI plugin: error" in only(raw, "GW-CONTAINERD-026").evidence
+    assert "GW-RUNTIME-003" not in ids(raw)
     assert told(host({MAIN: f"{FINE[MAIN]}{registry}"}, dump=PLAIN, plugins=error.replace("error", "ok"))) == []
 
 

@@ -126,7 +126,9 @@ def test_the_next_kernel_of_a_node_with_the_operators_driver() -> None:
 
 def test_an_upgrade_waits() -> None:
     raw = host(**on_disk({KERNEL: "580.178.04"}))
-    assert alone(raw, "GW-DRIVER-008").evidence == ("loaded module: 580.159.04", "on disk: 580.178.04")
+    finding = alone(raw, "GW-DRIVER-008")
+    assert finding.evidence == ("loaded module: 580.159.04", "on disk: 580.178.04", "library: 580.159.04")
+    assert finding.remedy.startswith("Finish the upgrade first")  # a reboot alone would make them differ
     assert "GW-DRIVER-008" not in ids(CAPTURE)
 
 
@@ -180,7 +182,7 @@ def test_dkms_could_not_build(head: str) -> None:
     assert any("implicit declaration" in line for line in finding.evidence)
     later = host(kernels=kernels(KERNEL, NEWER), dkms=dkms, dkms_log__x=head.format(NEWER))
     assert only(later, "GW-DRIVER-014").severity == "warning"
-    assert of_driver(later) == ["GW-DRIVER-007", "GW-DRIVER-014"]
+    assert any(line.startswith("newest installed kernel") for line in alone(later, "GW-DRIVER-014").evidence)
     assert of_driver(host(dkms_log__x=head.format(KERNEL))) == []  # an old log: the module is there
     assert of_driver(host(kernels=kernels("6.5.0-1-generic", KERNEL), dkms_log__x=head.format("6.5.0-1-generic"))) == []
 
@@ -208,7 +210,7 @@ def test_headers_of_the_running_kernel() -> None:
 def test_headers_of_the_newest_kernel() -> None:
     dkms = "nvidia 580.95.05 - - added\n"
     raw = host(dkms=dkms, kernels=kernels(KERNEL) + kernels(NEWER, headers=False))
-    assert of_driver(raw) == ["GW-DRIVER-007", "GW-DRIVER-017"]
+    assert any(line.startswith("running kernel") for line in alone(raw, "GW-DRIVER-017").evidence)
     assert only(raw, "GW-DRIVER-017").severity == "warning"
     built = host(raw, **on_disk({KERNEL: "580.159.04", NEWER: "580.159.04"}))
     assert "GW-DRIVER-017" not in of_driver(built)

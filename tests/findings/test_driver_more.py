@@ -77,7 +77,8 @@ def test_which_cuda_a_driver_runs() -> None:
 def test_the_first_driver_for_a_gpu() -> None:
     raw = gpu(loaded("570.86.15"), "2901")
     finding = only(host(raw, smi_core=("No devices were found", 6)), "GW-DRIVER-048")
-    assert finding.severity == "warning"
+    assert finding.severity == "error"  # it is why the GPU does not start
+    assert "GW-DRIVER-025" not in ids(host(raw, smi_core=("No devices were found", 6)))
     assert "HGX B200 needs at least 570.133.20, the driver is 570.86.15" in finding.evidence[0]
     seen = host(raw, smi_core=parse_smi(raw).replace("0x2335", "0x2901").replace("H200", "B200"))
     assert only(seen, "GW-DRIVER-048").severity == "info"
@@ -152,7 +153,8 @@ def test_several_libraries() -> None:
 
 def test_half_installed_packages() -> None:
     raw = host(packages=UBUNTU, packages_broken="nvidia-dkms-580-server 580.159.04-0ubuntu1 half-configured\n")
-    assert alone(raw, "GW-DRIVER-054").evidence == ("package nvidia-dkms-580-server half-configured",)
+    assert alone(raw, "GW-DRIVER-054").evidence[0] == "package nvidia-dkms-580-server half-configured"
+    assert "GW-HOST-027" not in ids(raw)
     assert of_driver(host(packages=UBUNTU, packages_broken="podman 4.9 half-configured\n")) == []
 
 

@@ -138,12 +138,18 @@ def k3s(template: str, *, handlers: tuple[str, ...] = ("runc",)) -> Probe:
 
 
 def test_a_copied_template() -> None:
-    finding = only(k3s(COPIED_TEMPLATE), "GW-K3S-001")
+    finding = only(k3s(COPIED_TEMPLATE), "GW-K3S-009")
     assert finding.severity == "error"  # it hides the handler although the toolkit is there
-    assert only(k3s(COPIED_TEMPLATE, handlers=("runc", "nvidia")), "GW-K3S-001").severity == "warning"
-    hidden = only(k3s(COPIED_TEMPLATE), "GW-RUNTIME-001")
-    assert "config.toml.tmpl" in hidden.cause
-    assert not hidden.fixable
+    assert any("does not include the built-in template" in line for line in finding.evidence)
+    assert "handlers: runc" in finding.evidence
+    assert not finding.fixable
+    assert only(k3s(COPIED_TEMPLATE, handlers=("runc", "nvidia")), "GW-K3S-009").severity == "warning"
+    assert {"GW-K3S-001", "GW-RUNTIME-001"}.isdisjoint(ids(k3s(COPIED_TEMPLATE)))
+    newer = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\n  runtime_type = "x"\n'
+    copied = only(k3s(newer), "GW-K3S-001")
+    assert copied.severity == "error"  # it hides the handler although the toolkit is there
+    assert "handlers: runc" in copied.evidence
+    assert only(k3s(newer, handlers=("runc", "nvidia")), "GW-K3S-001").severity == "warning"
 
 
 def test_a_template_with_the_base_is_fine() -> None:
@@ -157,7 +163,7 @@ def test_nvidia_twice() -> None:
 
 def test_k3s_detects_at_its_start() -> None:
     probe = replace(k3s("x"), files={})
-    probe = changed(probe, kubernetes=replace(probe.facts.kubernetes, templates=()))
+    probe = changed(probe, kubernetes=replace(probe.facts.kubernetes, templates=(), template_states=()))
     finding = only(probe, "GW-RUNTIME-001")
     assert finding.fixable
     assert "when it starts" in finding.cause
@@ -170,7 +176,7 @@ def test_kubernetes_is_stopped_or_absent() -> None:
 
 def test_unknown_distribution() -> None:
     finding = only(edit("os-release", 'ID=photon\nPRETTY_NAME="VMware Photon OS/Linux"\n'), "GW-HOST-001")
-    assert finding.evidence == ("ID=photon, ID_LIKE=none", "VMware Photon OS/Linux")
+    assert finding.evidence[:2] == ("ID=photon, ID_LIKE=none", "VMware Photon OS/Linux")
     assert only(without("os-release"), "GW-HOST-001")
 
 

@@ -115,8 +115,11 @@ def test_the_day_is_today() -> None:
 
 
 def test_a_rolling_distribution_has_no_version() -> None:
-    assert only(edit("os-release", "ID=arch\nBUILD_ID=rolling\n"), "GW-HOST-014")
-    assert only(edit("os-release", "ID=arch\nVERSION_ID=TEMPLATE_VERSION_ID\n"), "GW-HOST-014")
+    for release in ("ID=arch\nBUILD_ID=rolling\n", "ID=arch\nVERSION_ID=TEMPLATE_VERSION_ID\n"):
+        assert "no VERSION_ID in os-release" in only(edit("os-release", release), "GW-KUBE-012").evidence[0]
+        assert "GW-HOST-014" not in ids(edit("os-release", release))  # it says the same
+    several = KubernetesFacts("unknown", others=("k3s", "kubeadm"))
+    assert only(changed(parse_probe(edit("os-release", "ID=arch\n")), kubernetes=several), "GW-HOST-014")
     assert "GW-HOST-014" not in ids(CAPTURE)
     assert "GW-HOST-014" not in ids(changed(parse_probe(edit("os-release", "ID=arch\n")), gpus=()))
     assert "GW-HOST-014" not in ids(without("os-release"))
@@ -243,7 +246,7 @@ RUN = "tmpfs 1000000 100 999900 1% /run"
 def test_a_full_disk() -> None:
     full = "/dev/a 100000000 99950000 50000 100% /"
     finding = only(space(full, full, RUN, full, full), "GW-HOST-019")
-    assert finding.evidence == ("/: 48 MiB free (0 %), and it holds /",)
+    assert finding.evidence[0] == "/: 48 MiB free (0 %), and it holds /"
     assert "GW-HOST-019" not in ids(space(ROOMY, ROOMY, RUN, ROOMY, ROOMY))
     small = "tmpfs 20000 1000 19000 1% /run"  # little, and enough
     assert "GW-HOST-019" not in ids(space(ROOMY, ROOMY, small, ROOMY, ROOMY))
@@ -252,8 +255,10 @@ def test_a_full_disk() -> None:
 
 def test_little_room_for_images() -> None:
     data = "/dev/b 40000000 36000000 4000000 90% /var/lib/containerd"
-    finding = only(space(ROOMY, ROOMY, RUN, ROOMY, data), "GW-HOST-033")
+    tight = changed(parse_probe(space(ROOMY, ROOMY, RUN, ROOMY, data)), kubernetes=KubernetesFacts("none"))
+    finding = only(tight, "GW-HOST-033")
     assert finding.evidence == ("/var/lib/containerd: 3.8 GiB free (10 %), and it holds /var/lib/containerd",)
+    assert "GW-HOST-033" not in ids(space(ROOMY, ROOMY, RUN, ROOMY, data))  # the kubelet evicts there already
     assert "GW-HOST-033" not in ids(space(ROOMY, ROOMY, RUN, ROOMY, ROOMY))
 
 
@@ -327,8 +332,9 @@ def test_swap() -> None:
 
 
 def test_a_half_installed_package() -> None:
-    broken = "nvidia-dkms-580-open 580.95.05-0ubuntu1 half-configured\n"
-    assert only(edit("packages-broken", broken), "GW-HOST-027").evidence == (broken.strip(),)
+    broken = "linux-image-generic 6.8.0-90.91 half-configured\nnvidia-dkms-580-open 580.95.05-0ubuntu1 unpacked\n"
+    finding = only(edit("packages-broken", broken), "GW-HOST-027")
+    assert finding.evidence == tuple(broken.splitlines())
     assert "GW-HOST-027" not in ids(edit("packages-broken", ""))
 
 

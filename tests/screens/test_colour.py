@@ -42,7 +42,7 @@ def test_an_empty_no_color_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_a_diff_can_be_read_without_colours(wizard: Callable[..., GpuwizardApp], planned: Session) -> None:
     app = wizard(planned)
     async with app.run_test(size=(140, 40)) as pilot:
-        await press(pilot, "f3", "f3", "f3", "down", "down")
+        await press(pilot, "f3", "f3", "f3", "down")
         lines = screen_text(app).splitlines()
     added = [line for line in lines if "runtimes.nvidia]" in line]
     assert added

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from gpuwizard.facts.gpu.names import generation_of_capability, product
-from gpuwizard.facts.gpu.nvidia_smi import cell, denied, mebibytes, row_faults, throttle_reasons
+from gpuwizard.facts.gpu.nvidia_smi import cell, denied, fault, mebibytes, row_faults, throttle_reasons
 from gpuwizard.facts.gpu.pci import PciFunction, bus_address
 from gpuwizard.facts.gpu.vgpu import Virtual
 from gpuwizard.facts.model import Gpu, MigDevice
@@ -61,7 +61,7 @@ def gpu_from_smi(
         compute_mode=cell(row.get("compute_mode")),
         addressing_mode=cell(row.get("addressing_mode")),
         fabric_state=cell(row.get("fabric.state")),
-        fabric_status=cell(row.get("fabric.status")),
+        fabric_status=cell(row.get("fabric.status")) or fault(row.get("fabric.status")),
         virtualization=virtual.mode or _host_side(function),
         vgpu_license=virtual.license,
         temperature_c=number(cell(row.get("temperature.gpu"))),

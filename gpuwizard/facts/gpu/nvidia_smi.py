@@ -268,4 +268,6 @@ def smi_problem(status: int, table: SmiTable) -> str | None:
         words += [f"GPU {value(row.get('index')) or '?'}: {said}" for said in sorted(set(row_faults(row).values()))]
     if words:
         return value(" · ".join(words[:4]))
-    return explain_status(status) if status != 0 else None
+    if status == 0:
+        return None if table.rows else "it ended without an error and listed no GPU"
+    return explain_status(status)

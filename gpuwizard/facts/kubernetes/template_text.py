@@ -26,7 +26,8 @@ _LONG_LINE = 2000
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A table header. `depth` counts the ``if`` and ``range`` around it; `array` is true for ``[[…]]``."""
+    """A table header. `depth` counts the ``if`` and ``range`` around it; `array` is true for ``[[…]]`` and for a key
+    that defines a handler without a header."""
 
     line: int
     path: tuple[str, ...]
@@ -49,8 +50,8 @@ class Key:
 @dataclass(frozen=True, slots=True)
 class TemplateText:
     """What a template says. `base` is the line that includes the built-in one, None where nothing does; `functions`
-    and `fields` map each name to its first line; `unclosed` is the line of an action without end; `filled` is true
-    when the text has any action. `toml_error` is what a TOML parser says of the text with its actions filled in, where
+    and `fields` map each name to its first line; `broken` is where Go's parser gives up and why; `filled` is true when
+    the text has any action. `toml_error` is what a TOML parser says of the text with its actions filled in, where
     that can be told."""
 
     base: int | None
@@ -58,7 +59,7 @@ class TemplateText:
     keys: tuple[Key, ...]
     functions: tuple[tuple[str, int], ...]
     fields: tuple[tuple[str, int], ...]
-    unclosed: int | None
+    broken: tuple[int, str] | None
     filled: bool
     toml_error: str | None
 
@@ -71,7 +72,7 @@ class TemplateText:
 def read_template(text: str) -> TemplateText:
     """Take a template apart. Never raises."""
     actions = tuple(_actions(text))
-    unclosed = next((line for line, body, _, _ in actions if body is None), None)
+    broken = _broken(actions)
     base = next((line for line, body, _, _ in actions if body is not None and _BASE.match(body)), None)
     functions: dict[str, int] = {}
     fields: dict[str, int] = {}
@@ -89,13 +90,32 @@ def read_template(text: str) -> TemplateText:
         keys,
         tuple(functions.items()),
         tuple(fields.items()),
-        unclosed,
+        broken,
         bool(actions),
-        None if unclosed is not None else _toml_error(text, actions),
+        None if broken is not None else _toml_error(text, actions),
     )
 
 
 _Action = tuple[int, str | None, int, int]  # line, body (None: it has no end), where it begins and ends
+
+
+def _broken(actions: "tuple[_Action, ...]") -> tuple[int, str] | None:
+    """The first place where the text is no template, and what is wrong there."""
+    opened: list[tuple[int, str]] = []
+    for line, body, _, _ in actions:
+        if body is None:
+            return line, "an action {{ without an end"
+        word = re.split(r"[\s(]", body, maxsplit=1)[0]
+        if word in _OPEN:
+            opened.append((line, word))
+        elif word in ("end", "else"):
+            if not opened:
+                return line, f"{{{{ {word} }}}} without an if, range or with before it"
+            if word == "end":
+                opened.pop()
+        elif word == "template" and re.match(r"template\s+[\"`]", body) is None:
+            return line, f"{{{{ {body} }}}}: the name of a template stands in quotes"
+    return (opened[0][0], f"{{{{ {opened[0][1]} }}}} without its {{{{ end }}}}") if opened else None
 
 
 def _actions(text: str) -> Iterator[_Action]:
@@ -156,9 +176,21 @@ def _lines(text: str, actions: tuple[_Action, ...]) -> tuple[tuple[Header, ...],
         if (found := _HEADER.fullmatch(line)) is not None and (path := table_path(found[2])):
             table = path
             headers.append(Header(number, path, line.strip(), max(before, depth), bool(found[1])))
+        elif table is not None and (path := _handler_key(table, line)):
+            headers.append(Header(number, path, line.strip(), max(before, depth), array=True))
         elif (key := _KEY.match(line)) is not None:
             keys.append(Key(number, key[1], key[2].partition("#")[0].strip(), line.strip(), table))
     return tuple(headers), tuple(keys)
+
+
+def _handler_key(table: tuple[str, ...], line: str) -> tuple[str, ...]:
+    """The path of the handler that a line below its parents' table defines without a header of its own
+    (``nvidia = {…}`` or ``runtimes.nvidia.runtime_type = …``); empty for other lines."""
+    key, equals, _ = line.partition("=")
+    if table[0] != "plugins" or not 2 <= len(table) <= 4 or not equals or key.lstrip().startswith("#"):
+        return ()
+    path = (*table, *table_path(key.strip()))
+    return path[:5] if len(path) >= 5 and path[2:4] == ("containerd", "runtimes") else ()
 
 
 def _triple(line: str, quote: str) -> str:

@@ -85,6 +85,8 @@ def found(kind: TemplateProblemKind, text: str, line: int | None = None) -> Temp
 def _judged(name: str, text: str, rendering: Rendering) -> tuple[Judged, ...]:
     """Everything that is the matter with a template that is used."""
     parts = read_template(text)
+    if parts.broken is not None:  # nothing comes out of it, so nothing else can be said of it
+        return (("dangerous", found("unknown-word", parts.broken[1], parts.broken[0])),)
     dialect = 3 if name == V3_TEMPLATE else 2
     judged = list(_words(parts, rendering))
     judged += _with_base(parts, dialect, rendering) if parts.base is not None else _without_base(name, parts, rendering)
@@ -98,8 +100,6 @@ def _judged(name: str, text: str, rendering: Rendering) -> tuple[Judged, ...]:
 def _words(parts: TemplateText, rendering: Rendering) -> Iterator[Judged]:
     """Go's parser panics on what it does not know, and K3s with it."""
     release = rendering.release
-    if parts.unclosed is not None:
-        yield "dangerous", found("unknown-word", "an action {{ without an end", parts.unclosed)
     for name, line in parts.fields:
         if name == "SELinuxEnabled":
             yield "dangerous", found("unknown-word", f".{name}: K3s has no such field since 2020", line)

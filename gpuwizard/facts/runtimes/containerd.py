@@ -134,13 +134,11 @@ def _unit_name(look: ContainerdLook, process: Process | None, inputs: RuntimeInp
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """What the release makes of the files: a document as its dump prints it, or why its loader refuses them; neither
-    where that is not known. A document that is not `trusted` is not what the daemon makes of them; one that was
-    `predicted` may hold keys that the release does not know, which its own dump would leave out."""
+    where that is not known. A document that is not `trusted` is not what the daemon makes of them."""
 
     document: Mapping[str, Any] | None = None
     error: str | None = None
     trusted: bool = True
-    predicted: bool = False
 
     @property
     def refused(self) -> bool | None:
@@ -165,7 +163,7 @@ def _judge(look: ContainerdLook, files: ConfigFiles, release: Release | None, in
     raw = {path: file.content.raw for path, file in inputs.files.items() if file.content is not None}
     read = {path: raw[path] for path in files.paths if path in raw}
     predicted = inputs.predict(read, look.config, str(release))
-    return _Judged(error=predicted) if isinstance(predicted, str) else _Judged(predicted, predicted=True)
+    return _Judged(error=predicted) if isinstance(predicted, str) else _Judged(predicted)
 
 
 def _warnings(
@@ -177,7 +175,7 @@ def _warnings(
     *,
     works: bool,
 ) -> tuple[ConfigWarning, ...]:
-    in_force = judged.document if judged.trusted and not judged.predicted and judged.error is None else None
+    in_force = judged.document if judged.trusted and judged.error is None else None
     given = Given(release, judged.refused, _settings(in_force) if in_force is not None else None)
     sleeping: tuple[str, ...] = ()
     if not files.unknown and (inputs.root or files.files):

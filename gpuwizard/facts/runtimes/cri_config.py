@@ -124,15 +124,15 @@ def _disabled(document: Mapping[str, Any]) -> bool:
 
 def merge_files(files: Sequence[ConfigFile], release: Release | None) -> Mapping[str, Any] | None:
     """Files of one version and dialect laid over one another as `release` does it: 1.x replaces the whole table of a
-    plugin, 2.x merges (`runtimes.md §0` fact 1). None where one of them is no TOML, where there is none, or where the
-    release is not known and would decide.
+    plugin, 2.x merges (`runtimes.md §0` fact 1). None where one of them is no TOML, where there is none, where they are
+    of unlike versions, or where the release is not known and would decide.
     """
     if not files or any(file.document is None for file in files):
         return None
     if len(files) == 1:
         return files[0].document
-    if release is None:
-        return None
+    if release is None or len({file.version for file in files} - {None}) > 1:
+        return None  # what becomes of two versions is told by their warnings (`runtimes.md §1.3`)
     merged: dict[str, Any] = {}
     for file in files:
         document = dict(file.document or {})

@@ -12,6 +12,9 @@ from gpuwizard.facts.text import number, value
 
 __all__ = ["read_runtimes"]
 
+_NOT_RUN = (124, 126, 127, 137, 143)
+"""Exit statuses of a program that could not be started, or that was ended before it answered."""
+
 
 def read_runtimes(
     look: Look, kubernetes: KubernetesFacts, endpoint: str | None, predict: Predict | None = None
@@ -57,12 +60,19 @@ def _containerd(look: Look, section: Section) -> ContainerdLook | None:
         binary=value(fields.get("binary")),
         version_text=frames.good("containerd-version", key),
         dump=frames.good("containerd-dump", key),
-        dump_error=frames.text("containerd-error", key),
+        dump_error=_refusal(frames, key),
         plugins=frames.good("containerd-plugins", key),
         exe=value(fields.get("exe")),
         running_text=frames.good("containerd-running", key),
         package=value(fields.get("package")),
     )
+
+
+def _refusal(frames: Frames, key: str) -> str | None:
+    """What containerd said when it refused its files; None where its program could not be run or did not answer,
+    which says nothing of them."""
+    section = frames.get("containerd-error", key)
+    return None if section is None or section.status in _NOT_RUN else section.text
 
 
 def _pairs(frames: Frames, name: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ _NO_NAMES = frozenset(("linux", "unknown", "none"))
 _IMAGES: Mapping[str, str] = {
     "Container-Optimized OS": "cos",
     "an image with A and B partitions": "flatcar coreos talos bottlerocket rancheros burmilla k3os balena-os haos "
-    "openelec libreelec coreelec lakka vanilla torizon",
+    "openelec libreelec coreelec lakka vanilla torizon kairos",
     "an OSTree image": "rhcos scos endless bazzite bluefin aurora",
     "transactional updates": "sl-micro suse-microos sle-micro sle-micro-rancher opensuse-microos opensuse-leap-micro "
     "opensuse-aeon opensuse-kalpa aeon kalpa alp alp-dolomite alp-micro",

@@ -120,7 +120,8 @@ def _document(raw: bytes) -> _Document:
     import yaml  # rarely needed, and slow to load
 
     try:
-        document = yaml.load(raw.decode("utf-8"), Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # noqa: S506
+        loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+        documents = list(yaml.load_all(raw.decode("utf-8"), Loader=loader))  # of several Go takes the first
     except UnicodeDecodeError:
         return _Document(error="it is not text")
     except yaml.MarkedYAMLError as problem:
@@ -131,6 +132,7 @@ def _document(raw: bytes) -> _Document:
         return _Document(error="it is not text")
     except (yaml.YAMLError, RecursionError, ValueError) as problem:
         return _Document(error=value(str(problem)) or "it cannot be read")
+    document = documents[0] if documents else None
     if not isinstance(document, dict):
         return _Document(error="it is not a table of keys and values")
     entries = _list(document, "devices")

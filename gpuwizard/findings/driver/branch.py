@@ -6,7 +6,7 @@ from gpuwizard.facts.model import Probe
 from gpuwizard.findings.driver.branches import BRANCHES, CUDA_FLOORS, branch_of, ended, older
 from gpuwizard.findings.driver.words import applies, is_before_turing
 from gpuwizard.findings.gpu import age
-from gpuwizard.findings.gpu.words import shown_named
+from gpuwizard.findings.gpu.words import places, shown_named
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus
 
 __all__ = ["RULES"]
@@ -76,7 +76,8 @@ def _too_old(probe: Probe) -> Verdict | None:
     if not found:
         return None
     seen = all("nvidia-smi" in gpu.seen_by for gpu, _ in found)
-    return Verdict(tuple(line for _, line in found), severity="info" if seen else None)
+    about = places(gpu for gpu, _ in found)
+    return Verdict(tuple(line for _, line in found), severity="info" if seen else None, about=about)
 
 
 RULES = (
@@ -137,5 +138,6 @@ RULES = (
         detected="The PCI id, and the version of the driver. A remark only where nvidia-smi lists the GPU.",
         messages=("No devices were found",),
         sources=("NVIDIA/cloud-native-docs gpu-operator/platform-support.rst",),
+        instead_of=("GW-DRIVER-025", "GW-DRIVER-032", "GW-DRIVER-042"),
     ),
 )

@@ -12,6 +12,9 @@ __all__ = ["RULES", "remains"]
 _BESIDE = re.compile(r"nvidia-(fabric-?manager|imex|firmware)|nvlsm|cuda-drivers-fabricmanager")
 """Packages that do not make a driver by themselves."""
 _LOG_OF = re.compile(r"make\.log for (\S+?)[/-]([0-9][0-9.]*) for kernel (\S+) \((\w+)\)")
+_NO_MODULE = ("GW-DRIVER-002", "GW-DRIVER-007")
+"""What else is true of a kernel for which DKMS built no module. Where that is the next kernel, its reboot
+(GW-HOST-023) is taken in with GW-DRIVER-007."""
 _EMPTY_FROM = 615  # cuda-drivers holds nothing from this branch on
 
 
@@ -58,7 +61,8 @@ def _failed_here(probe: Probe) -> Verdict | None:
     if failed is None:
         return None
     severity: Severity = "error" if failed[1] and not_loaded(probe) else "warning"
-    return Verdict((*probe.facts.driver.dkms_log[:6], f"no module nvidia for {failed[0]}"), severity=severity)
+    evidence = (*probe.facts.driver.dkms_log[:6], f"no module nvidia for {failed[0]}")
+    return Verdict(evidence, severity=severity, about=frozenset((failed[0],)))
 
 
 def _not_installed(probe: Probe) -> Verdict | None:
@@ -68,7 +72,8 @@ def _not_installed(probe: Probe) -> Verdict | None:
         return None
     here = any(state.kernel == probe.facts.kernel.release for state in stuck)
     lines = [f"/var/lib/dkms: {s.name}/{s.version}, {s.kernel}, {s.arch}: built, not installed" for s in stuck]
-    return Verdict(tuple(lines), severity="error" if here and not_loaded(probe) else "warning")
+    severity: Severity = "error" if here and not_loaded(probe) else "warning"
+    return Verdict(tuple(lines), severity=severity, about=frozenset(state.kernel or "" for state in stuck))
 
 
 def _no_headers(probe: Probe) -> Verdict | None:
@@ -85,7 +90,7 @@ def _no_headers(probe: Probe) -> Verdict | None:
             cause="The module is there, but the headers of the running kernel are not, so DKMS cannot build another "
             "version for it.",
         )
-    return Verdict(evidence)
+    return Verdict(evidence, about=frozenset((running or "",)))
 
 
 def _no_headers_next(probe: Probe) -> Verdict | None:
@@ -94,14 +99,18 @@ def _no_headers_next(probe: Probe) -> Verdict | None:
         return None
     if newest not in _bootable_without_module(probe):
         return None
-    return Verdict((f"newest installed kernel: {newest}: no module nvidia", f"/lib/modules/{newest}/build is missing"))
+    evidence = (f"newest installed kernel: {newest}: no module nvidia", f"/lib/modules/{newest}/build is missing")
+    return Verdict(evidence, about=frozenset((newest or "",)))
 
 
 def _broken_source(probe: Probe) -> Verdict | None:
     broken = [state for state in probe.facts.driver.dkms if state.state == "broken"]
     if not broken or not applies(probe):
         return None
-    return Verdict(tuple(f"/var/lib/dkms/{s.name}/{s.version}/source leads nowhere" for s in broken))
+    return Verdict(
+        tuple(f"/var/lib/dkms/{s.name}/{s.version}/source leads nowhere" for s in broken),
+        about=_bootable_without_module(probe),
+    )
 
 
 def _empty_package(probe: Probe) -> Verdict | None:
@@ -145,6 +154,7 @@ RULES = (
         detected="DKMS left a make.log with errors, for a kernel whose modules.dep has no NVIDIA module.",
         messages=("Bad return status for module build on kernel:", "Error! Bad return status for module build"),
         sources=("dkms(8)",),
+        instead_of=(*_NO_MODULE, "GW-DRIVER-016", "GW-DRIVER-017", "GW-DRIVER-018"),
     ),
     Rule(
         "GW-DRIVER-015",
@@ -159,6 +169,7 @@ RULES = (
         "modules.dep has no NVIDIA module.",
         messages=("nvidia/580.95.05, 6.8.0-85-generic, x86_64: built",),
         sources=("dkms(8)",),
+        instead_of=_NO_MODULE,
     ),
     Rule(
         "GW-DRIVER-016",
@@ -176,6 +187,7 @@ RULES = (
             "Unable to find the kernel source tree for the currently running kernel.",
         ),
         sources=("dkms(8)", "NVIDIA/gpu-driver-container"),
+        instead_of=("GW-DRIVER-002",),
     ),
     Rule(
         "GW-DRIVER-017",
@@ -191,6 +203,7 @@ RULES = (
         "module.",
         messages=("Your kernel headers for kernel 6.8.0-90-generic cannot be found",),
         sources=("dkms(8)",),
+        instead_of=("GW-DRIVER-007",),
     ),
     Rule(
         "GW-DRIVER-018",
@@ -204,6 +217,7 @@ RULES = (
         detected="The link `source` in DKMS' tree leads nowhere.",
         messages=("is broken!", "nvidia/580.95.05: broken"),
         sources=("dkms(8)",),
+        instead_of=_NO_MODULE,
     ),
     Rule(
         "GW-DRIVER-019",

@@ -95,7 +95,7 @@ def _superfluous(probe: Probe) -> Verdict | None:
 
 
 def _training(probe: Probe) -> Verdict | None:
-    gpus = [gpu for gpu in installed_gpus(probe) if gpu.fabric_state in ("In Progress", "Not Started")]
+    gpus = [gpu for gpu in installed_gpus(probe) if gpu.fabric_state in ("In Progress", "Not Started") or _failed(gpu)]
     if not gpus or any(check(probe) for check in (_wrong_version, _stopped, _missing_on_nvlink5, _no_manager)):
         return None
     if all(gpu.fabric_state == "Not Started" for gpu in gpus) and not _has_switches(probe):
@@ -105,10 +105,15 @@ def _training(probe: Probe) -> Verdict | None:
     unit = _manager(probe)
     lines += [_state(unit)] if unit is not None else []
     remedy = _IN_RACK if _in_rack(probe) else None
-    if uptime is not None and uptime < _STARTING:
+    if uptime is not None and uptime < _STARTING and not any(_failed(gpu) for gpu in gpus):
         lines.append(f"the host has been up for {uptime / 60:.0f} min only: the fabric may still be starting")
         return Verdict((*lines, *_log(probe)), severity="warning", remedy=remedy)
     return Verdict((*lines, *_log(probe)), remedy=remedy)
+
+
+def _failed(gpu: Gpu) -> bool:
+    """The fabric is done with the GPU and did not take it: the status counts as soon as the state is `Completed`."""
+    return gpu.fabric_state == "Completed" and gpu.fabric_status not in (None, "Success")
 
 
 _IN_RACK = (
@@ -152,8 +157,9 @@ def _rule(
     messages: tuple[str, ...],
     sources: tuple[str, ...],
     covers: tuple[str, ...] = ("hosts.md §3.5",),
+    instead_of: tuple[str, ...] = (),
 ) -> Rule:
-    return Rule(rule_id, "error", title, cause, remedy, check, covers, effect, detected, messages, sources)
+    return Rule(rule_id, "error", title, cause, remedy, check, covers, effect, detected, messages, sources, instead_of)
 
 
 _FABRIC_ROWS = ("hosts.md §3.2 #11", "hosts.md §3.5", "kubernetes.md §1.14 #31")
@@ -239,7 +245,8 @@ RULES = (
         "Read /var/log/fabricmanager.log and `nvidia-smi -q | grep -A4 Fabric`; restart nvidia-fabricmanager, then "
         "reboot.",
         "CUDA fails on this GPU with error 802.",
-        "nvidia-smi's column fabric.state. A warning in the first ten minutes after boot.",
+        "nvidia-smi's columns fabric.state, and fabric.status once the state is Completed. A warning in the first ten "
+        "minutes after boot.",
         ("system not yet initialized", _802, "State : In Progress"),
         ("NVIDIA/cloud-native-docs gpu-operator/troubleshooting.rst", "NVIDIA/go-nvml nvml.h"),
         _FABRIC_ROWS,

@@ -130,6 +130,7 @@ RULES = (
         detected="modinfo's signer of both modules, and sig_enforce or lockdown of the kernel.",
         messages=("Loading of unsigned module is rejected",),
         sources=("dkms(8)", "kernel_lockdown(7)"),
+        instead_of=("GW-HOST-023",),
     ),
     Rule(
         "GW-DRIVER-022",

@@ -94,6 +94,7 @@ RULES = (
         detected="The state of nvidia-persistenced.service.",
         messages=("nvidia-persistenced.service: Failed with result 'exit-code'.",),
         sources=("NVIDIA/nvidia-persistenced",),
+        instead_of=("GW-DRIVER-009", "GW-DRIVER-049"),
     ),
     Rule(
         "GW-DRIVER-051",

@@ -38,7 +38,9 @@ def _half_installed(probe: Probe) -> Verdict | None:
     broken = probe.facts.driver.packages_broken
     if not broken or not applies(probe):
         return None
-    return Verdict(tuple(f"package {line}" for line in broken))
+    return Verdict(
+        tuple(f"package {line}" for line in broken), about=frozenset(line.split()[0] for line in broken if line)
+    )
 
 
 def _by_night(probe: Probe) -> Verdict | None:
@@ -75,6 +77,7 @@ RULES = (
             "Driver/library version mismatch",
         ),
         sources=("NVIDIA/nvidia-installer", "docs.nvidia.com/datacenter/tesla/driver-installation-guide"),
+        instead_of=("GW-DRIVER-053",),
     ),
     Rule(
         "GW-DRIVER-053",
@@ -102,6 +105,7 @@ RULES = (
         detected="dpkg's state of the driver packages.",
         messages=("dpkg was interrupted, you must manually run 'dpkg --configure -a'",),
         sources=("dpkg-query(1)",),
+        instead_of=("GW-HOST-027",),
     ),
     Rule(
         "GW-DRIVER-055",

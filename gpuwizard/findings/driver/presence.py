@@ -6,6 +6,7 @@ from gpuwizard.facts.model import Probe
 from gpuwizard.findings.driver import build, start
 from gpuwizard.findings.driver.kernel import refused
 from gpuwizard.findings.driver.words import (
+    FOREIGN,
     all_seen,
     applies,
     certainly_no_module,
@@ -18,12 +19,15 @@ from gpuwizard.findings.driver.words import (
     shown_log,
     wants_open_module,
 )
+from gpuwizard.findings.gpu.words import places
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, shown_gpu
 
 __all__ = ["RULES"]
 
 _MISSING_CAUSE = "There is a GPU, and neither a loaded nor an installed kernel module of NVIDIA."
 _MAX_PATHS = 4
+_NOT_LOADED = ("GW-OPERATOR-005",)
+"""What the GPU Operator finds where no driver works."""
 
 
 def _missing(probe: Probe) -> Verdict | None:
@@ -65,7 +69,8 @@ def _other_kernel(probe: Probe) -> Verdict | None:
     found = [
         f"installed kernel {module.kernel}: module {module.version or module.path}" for module in driver.kernel_modules
     ]
-    return Verdict((f"running kernel: {running}: no module nvidia", *found[-_MAX_PATHS:]))
+    evidence = (f"running kernel: {running}: no module nvidia", *found[-_MAX_PATHS:])
+    return Verdict(evidence, about=frozenset((running,)))
 
 
 def _installed_not_loaded(probe: Probe) -> Verdict | None:
@@ -123,37 +128,15 @@ def _nouveau(probe: Probe) -> Verdict | None:
         cause = "nouveau is blacklisted and holds the GPU all the same: the initramfs was made before, or nobody has "
         cause += "rebooted since."
     return Verdict(
-        (*held, *told, *shown_log(logged(probe, "probe routine was not called|already bound"), 2)), cause=cause
+        (*held, *told, *shown_log(logged(probe, "probe routine was not called|already bound"), 2)),
+        cause=cause,
+        about=places(gpu for gpu in installed_gpus(probe) if gpu.bound_driver in FOREIGN),
     )
 
 
 def _names(line: str, modules: Iterable[str]) -> bool:
     words = line.split()
     return any(module in words for module in modules)
-
-
-def _next_boot(probe: Probe) -> Verdict | None:
-    driver, running = probe.facts.driver, probe.facts.kernel.release
-    newest = driver.newest_kernel
-    if driver.loaded is None or newest is None or newest == running or newest not in driver.kernels_without_module:
-        return None
-    here = module_for(driver, running)
-    if here is None or driver.installer == "operator" or probe.facts.os.kind != "host":
-        return None  # the running module comes from elsewhere, and so may the next
-    evidence = [f"running kernel: {running}: module {here.version or here.path}"]
-    evidence.append(f"newest installed kernel: {newest}: no module nvidia")
-    if newest in driver.kernels_without_headers:
-        evidence.append(f"/lib/modules/{newest}/build is missing: DKMS cannot build the module")
-    return Verdict(tuple(evidence))
-
-
-def _upgrade_pending(probe: Probe) -> Verdict | None:
-    driver = probe.facts.driver
-    if driver.loaded is None or driver.on_disk is None or driver.loaded == driver.on_disk or mismatched(driver):
-        return None
-    if driver.installer == "operator" or probe.facts.os.kind != "host":
-        return None
-    return Verdict((f"loaded module: {driver.loaded}", f"on disk: {driver.on_disk}"))
 
 
 def _operators(probe: Probe) -> Verdict | None:
@@ -200,6 +183,7 @@ _PRESENCE = (
             "modprobe: FATAL: Module nvidia not found in directory /lib/modules/",
         ),
         sources=("NVIDIA/cloud-native-docs gpu-operator/troubleshooting.rst", "docs.nvidia.com/datacenter/tesla"),
+        instead_of=_NOT_LOADED,
     ),
     Rule(
         "GW-DRIVER-002",
@@ -214,6 +198,7 @@ _PRESENCE = (
         detected="modules.dep of each installed kernel: the running one has no NVIDIA module, another one has.",
         messages=("modprobe: FATAL: Module nvidia not found in directory /lib/modules/",),
         sources=("dkms(8)", "packages.ubuntu.com linux-modules-nvidia"),
+        instead_of=_NOT_LOADED,
     ),
     Rule(
         "GW-DRIVER-003",
@@ -233,6 +218,7 @@ _PRESENCE = (
             "nvml error: driver/library version mismatch",
         ),
         sources=("NVIDIA/k8s-device-plugin#1431", "NVIDIA/gpu-operator#898", "anderskm/gputil#55"),
+        instead_of=(*_NOT_LOADED, "GW-HOST-023"),
     ),
     Rule(
         "GW-DRIVER-004",
@@ -251,6 +237,7 @@ _PRESENCE = (
             "This can occur when a driver such as: nouveau, rivafb, nvidiafb or rivatv was loaded",
         ),
         sources=("mattshma/bigdata#133", "Linux drivers/gpu/nova-core/Kconfig", "NVIDIA/cloud-native-docs"),
+        instead_of=(*_NOT_LOADED, "GW-DRIVER-025", "GW-DRIVER-032", "GW-DRIVER-033", "GW-GPU-002"),
     ),
     Rule(
         "GW-DRIVER-005",
@@ -265,37 +252,7 @@ _PRESENCE = (
         "was seen says why: no signature refused, no blacklist, no other driver.",
         messages=("modprobe: ERROR: could not insert 'nvidia'", "NVIDIA-SMI has failed"),
         sources=("modprobe(8)", "NVIDIA/gpu-operator#1726"),
-    ),
-)
-_LATER = (
-    Rule(
-        "GW-DRIVER-007",
-        "warning",
-        "after the next reboot the GPU will be gone",
-        "A newer kernel is installed that has no NVIDIA module.",
-        "Install the module for that kernel before the next reboot: the package linux-modules-nvidia-… or kmod-nvidia "
-        "of that very kernel, or its headers and `dkms autoinstall -k KERNEL`.",
-        _next_boot,
-        ("hosts.md §3.2 #10",),
-        effect="After the next reboot nvidia-smi fails and the node offers no GPU, unless DKMS builds the module while "
-        "it boots.",
-        detected="The newest release below /lib/modules that has a boot image is not the running one, and its "
-        "modules.dep names no NVIDIA module.",
-        messages=("modprobe: FATAL: Module nvidia not found in directory /lib/modules/",),
-        sources=("dkms(8)", "packages.ubuntu.com linux-modules-nvidia"),
-    ),
-    Rule(
-        "GW-DRIVER-008",
-        "warning",
-        "a driver upgrade waits for a reboot",
-        "The module on disk is not the one that is loaded; when it is loaded next, library and module may differ.",
-        "Reboot the node at a time of your choice, drained.",
-        _upgrade_pending,
-        ("hosts.md §3.2 #9", "hosts.md §0 rule 6"),
-        effect="All goes on until the module is unloaded or the node reboots; then the other version runs.",
-        detected="modinfo of the module for the running kernel against /proc/driver/nvidia/version.",
-        messages=("Driver/library version mismatch",),
-        sources=("modinfo(8)", "NVIDIA/cloud-native-docs gpu-operator/gpu-driver-upgrades.rst"),
+        instead_of=_NOT_LOADED,
     ),
 )
 _SPECIAL = (
@@ -313,6 +270,7 @@ _SPECIAL = (
         detected="/run/nvidia/driver holds a file system, and /proc/driver/nvidia is not there.",
         messages=("Init:0/1", "Could not resolve Linux kernel version"),
         sources=("NVIDIA/cloud-native-docs gpu-operator/troubleshooting.rst", "NVIDIA/gpu-driver-container"),
+        instead_of=_NOT_LOADED,
     ),
     Rule(
         "GW-DRIVER-011",
@@ -348,6 +306,5 @@ _SPECIAL = (
 
 RULES = (
     *_PRESENCE,
-    *_LATER,
     *_SPECIAL,
 )

@@ -1,6 +1,7 @@
 """Rules about nvidia-smi's failures, each with its own cause (`hosts.md §3.3`)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gpuwizard.facts.driver.smi import problem_kind
 from gpuwizard.facts.model import DriverFacts, Probe
@@ -14,6 +15,7 @@ from gpuwizard.findings.driver.words import (
     not_loaded,
     shown_log,
 )
+from gpuwizard.findings.gpu.words import places
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus
 
 __all__ = ["RULES", "kind_of"]
@@ -82,7 +84,9 @@ def _no_nodes(probe: Probe) -> Verdict | None:
     if kind_of(probe.facts.driver) not in kinds or not _relevant(probe):
         return None
     missing = _nodes_missing(probe)
-    return Verdict((_said(probe.facts.driver), *missing)) if missing else None
+    if not missing or start.failed_by_log(probe):
+        return None
+    return Verdict((_said(probe.facts.driver), *missing), about=places(installed_gpus(probe)))
 
 
 def _no_answer(probe: Probe) -> Verdict | None:
@@ -98,10 +102,11 @@ def _denied(probe: Probe) -> Verdict | None:
     if verdict is None or _no_nodes(probe) is not None:
         return None
     if probe.readable:
-        return verdict
+        return replace(verdict, about=frozenset(("the root user",)))
     return Verdict(
         verdict.evidence,
         severity="warning",
+        about=frozenset(("the login user",)),
         cause="The login user may not open /dev/nvidia*. The probe ran without root, so whether root can is not known.",
     )
 
@@ -191,6 +196,7 @@ _LIBRARY_AND_MODULE = (
             "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",
         ),
         sources=("NVIDIA/gpu-operator#430", "NVIDIA/gpu-operator#569", "nvidia-modprobe(1)"),
+        instead_of=("GW-DRIVER-025", "GW-DRIVER-043"),
     ),
     Rule(
         "GW-DRIVER-034",
@@ -356,6 +362,7 @@ _HARDWARE = (
         detected="nvidia-smi did not end within its limit (60 s), or was killed.",
         messages=("nvidia-smi gave no answer in time",),
         sources=("Azure/aks-gpu#105", "NVIDIA/gpu-operator values.yaml"),
+        instead_of=("GW-OPERATOR-005",),
     ),
 )
 

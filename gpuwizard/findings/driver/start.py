@@ -14,10 +14,10 @@ from gpuwizard.findings.driver.words import (
     wants_open_module,
 )
 from gpuwizard.findings.gpu import age
-from gpuwizard.findings.gpu.words import shown_named
+from gpuwizard.findings.gpu.words import places, shown_named
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus
 
-__all__ = ["RULES", "explained", "wrong_module"]
+__all__ = ["RULES", "explained", "failed_by_log", "wrong_module"]
 
 _ADDRESS = re.compile(r"[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}")
 _NO_WINDOW = r"BAR\d is 0M|I/O region assigned to your NVIDIA device is invalid|not enough room for BAR"
@@ -28,6 +28,8 @@ _NO_FIRMWARE = (
 _NO_POWER = r"does not have the necessary power cables connected"
 _FAILED = r"RmInitAdapter failed|rm_init_adapter failed|probe with driver nvidia failed|nvidia: probe of \S+ failed"
 _OPEN_ONLY = r"not supported by open nvidia\.ko|required GPU System Processor"
+_NOT_STARTED = ("GW-DRIVER-025", "GW-DRIVER-032", "GW-DRIVER-042", "GW-DRIVER-043", "GW-GPU-002")
+"""What else is true where a GPU does not start."""
 _PROPRIETARY_ONLY = r"requires? use of the NVIDIA open kernel modules"
 
 
@@ -56,21 +58,21 @@ def _said(probe: Probe, pattern: str) -> tuple[LogLine, ...]:
 
 def _no_window(probe: Probe) -> Verdict | None:
     lines = _said(probe, _NO_WINDOW)
-    return Verdict(shown_log(lines)) if lines else None
+    return Verdict(shown_log(lines), about=places(_dead(probe))) if lines else None
 
 
 def _no_firmware(probe: Probe) -> Verdict | None:
     lines = _said(probe, _NO_FIRMWARE)
     loaded = probe.facts.driver.loaded
-    return Verdict((*shown_log(lines), f"loaded module: {loaded}")) if lines else None
+    return Verdict((*shown_log(lines), f"loaded module: {loaded}"), about=places(_dead(probe))) if lines else None
 
 
 def _no_power(probe: Probe) -> Verdict | None:
     driver = probe.facts.driver
     lines = _said(probe, _NO_POWER)
     if driver.problem_kind == "power" and driver.loaded is not None and applies(probe):
-        return Verdict((f"nvidia-smi: {driver.problem}", *shown_log(lines)))
-    return Verdict(shown_log(lines)) if lines else None
+        return Verdict((f"nvidia-smi: {driver.problem}", *shown_log(lines)), about=places(_dead(probe)))
+    return Verdict(shown_log(lines), about=places(_dead(probe))) if lines else None
 
 
 def _open_on_old(probe: Probe) -> Verdict | None:
@@ -84,7 +86,7 @@ def _open_on_old(probe: Probe) -> Verdict | None:
         return None
     shown = tuple(f"{shown_named(gpu)}: {gpu.generation or 'older than Turing'}" for gpu in old)
     version = driver.loaded or driver.on_disk or "unknown"
-    return Verdict((*shown, f"open kernel module {version}", *shown_log(lines)))
+    return Verdict((*shown, f"open kernel module {version}", *shown_log(lines)), about=places(old))
 
 
 def _proprietary_on_new(probe: Probe) -> Verdict | None:
@@ -97,7 +99,10 @@ def _proprietary_on_new(probe: Probe) -> Verdict | None:
         return None
     shown = tuple(shown_named(gpu) for gpu in new)
     version = driver.loaded or driver.on_disk or "unknown"
-    return Verdict((*shown, f"proprietary kernel module {version}", *shown_log(logged(probe, _PROPRIETARY_ONLY))))
+    return Verdict(
+        (*shown, f"proprietary kernel module {version}", *shown_log(logged(probe, _PROPRIETARY_ONLY))),
+        about=places(new),
+    )
 
 
 def wrong_module(probe: Probe) -> bool:
@@ -115,6 +120,11 @@ def explained(probe: Probe) -> bool:
     return bool(dead) and all(gpu.fault for gpu in dead)
 
 
+def failed_by_log(probe: Probe) -> bool:
+    """The kernel log says that a GPU was tried and did not start."""
+    return bool(_said(probe, _FAILED))
+
+
 def _not_started(probe: Probe) -> Verdict | None:
     driver = probe.facts.driver
     lines = _said(probe, _FAILED)
@@ -122,7 +132,8 @@ def _not_started(probe: Probe) -> Verdict | None:
     if (not lines and not nothing) or explained(probe):
         return None
     said = (f"nvidia-smi: {driver.problem}",) if nothing else ()
-    return Verdict((*said, *shown_log(lines), *(shown_named(gpu) for gpu in _dead(probe)[:8])))
+    dead = _dead(probe)
+    return Verdict((*said, *shown_log(lines), *(shown_named(gpu) for gpu in dead[:8])), about=places(dead))
 
 
 RULES = (
@@ -146,6 +157,7 @@ RULES = (
             "No devices were found",
         ),
         sources=("NVIDIA/open-gpu-kernel-modules#789", "NVIDIA/open-gpu-kernel-modules#862"),
+        instead_of=_NOT_STARTED[1:],
     ),
     Rule(
         "GW-DRIVER-026",
@@ -163,6 +175,7 @@ RULES = (
             "NVRM: BAR1 is 0M @ 0x0 (PCI:0000:01:00.0)",
         ),
         sources=("NVIDIA/open-gpu-kernel-modules kernel-open/nvidia/nv-pci.c",),
+        instead_of=_NOT_STARTED,
     ),
     Rule(
         "GW-DRIVER-027",
@@ -181,6 +194,7 @@ RULES = (
             "NVRM: RmFetchGspRmImages: No firmware image found",
         ),
         sources=("NVIDIA/open-gpu-kernel-modules README.md", "download.nvidia.com GSP firmware chapter"),
+        instead_of=_NOT_STARTED,
     ),
     Rule(
         "GW-DRIVER-028",
@@ -197,6 +211,7 @@ RULES = (
             "GPU does not have the necessary power cables connected",
         ),
         sources=("nvidia-smi(1)",),
+        instead_of=_NOT_STARTED,
     ),
     Rule(
         "GW-DRIVER-029",
@@ -217,6 +232,7 @@ RULES = (
             "NVIDIA/open-gpu-kernel-modules src/nvidia/arch/nvalloc/unix/src/osapi.c",
             "negativo17/nvidia-driver#158",
         ),
+        instead_of=_NOT_STARTED,
     ),
     Rule(
         "GW-DRIVER-030",
@@ -232,5 +248,6 @@ RULES = (
         detected="The flavour of the module, the generation of the PCI id, and that nvidia-smi does not list the GPU.",
         messages=("requires use of the NVIDIA open kernel modules", "No devices were found"),
         sources=("NVIDIA/cloud-native-docs gpu-operator/platform-support.rst", "NVIDIA/open-gpu-kernel-modules"),
+        instead_of=_NOT_STARTED,
     ),
 )

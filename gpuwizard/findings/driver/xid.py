@@ -39,12 +39,16 @@ def _named(probe: Probe, lines: tuple[LogLine, ...]) -> tuple[str, ...]:
     return tuple(found.values())
 
 
+def _places(lines: tuple[LogLine, ...]) -> frozenset[str]:
+    return frozenset(f"{int(m[1], 16):04x}:{m[2].lower()}" for line in lines if (m := _XID.search(line.text)))
+
+
 def _on(*numbers: int) -> Callable[[Probe], Verdict | None]:
     def check(probe: Probe) -> Verdict | None:
         lines = _lines(probe, numbers) if probe.facts.driver.log else ()
         if not lines or not applies(probe):
             return None
-        return Verdict((*_named(probe, lines), *shown_log(lines)))
+        return Verdict((*_named(probe, lines), *shown_log(lines)), about=_places(lines))
 
     return check
 
@@ -59,7 +63,7 @@ def _came_back(probe: Probe) -> Verdict | None:
         for line in _lines(probe, (79,))
         if any((gpu.pci or "-").rpartition(".")[0][-5:] in line.text.lower() for gpu in alive)
     )
-    return Verdict((*_named(probe, lines), *shown_log(lines))) if lines else None
+    return Verdict((*_named(probe, lines), *shown_log(lines)), about=_places(lines)) if lines else None
 
 
 def _switch_errors(probe: Probe) -> Verdict | None:
@@ -122,6 +126,7 @@ RULES = (
             "NVRM: Xid (PCI:0000:ca:00): 120, GSP task exception",
         ),
         sources=_SOURCES,
+        instead_of=("GW-DRIVER-037", "GW-DRIVER-044"),
     ),
     Rule(
         "GW-DRIVER-067",

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 
 from gpuwizard.facts.gpu.pci import needs_proprietary_module
 from gpuwizard.facts.model import Gpu, Probe
-from gpuwizard.findings.gpu.words import each, shown_named
+from gpuwizard.findings.gpu.words import each, places, shown_named
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus
 
 __all__ = ["RULES", "is_before_turing", "unsupported"]
 
 _LAST_BRANCH: Mapping[str, int] = {"fermi": 390, "kepler": 470, "maxwell": 580, "pascal": 580, "volta": 580}
-_FIRST_BRANCH: Mapping[str, int] = {"blackwell": 570}
+_FIRST_BRANCH: Mapping[str, int] = {"turing": 410, "ampere": 450, "hopper": 515, "ada": 520, "blackwell": 570}
+"""The first branch in which any GPU of the generation ran, so that an older one certainly runs none."""
 _ENDED = ("fermi", "kepler")
 _LEAVING = ("maxwell", "pascal", "volta")
 
@@ -56,7 +57,10 @@ def _unsupported(probe: Probe) -> Verdict | None:
     if not lines:
         return None
     versions = (("loaded module", driver.loaded), ("module on disk", driver.on_disk), ("library", driver.userspace))
-    return Verdict((*lines, *(f"{what}: {version}" for what, version in versions if version is not None)))
+    return Verdict(
+        (*lines, *(f"{what}: {version}" for what, version in versions if version is not None)),
+        about=places(gpu for gpu in installed_gpus(probe) if unsupported(probe, gpu) is not None),
+    )
 
 
 def _ended(probe: Probe) -> Verdict | None:
@@ -77,8 +81,8 @@ RULES = (
         "error",
         "the driver does not support this GPU",
         "The driver's branch was made for other generations: it is too new for an old GPU, or too old for a new one.",
-        "Install a branch that knows the GPU and hold it there: 580 with the proprietary modules for Maxwell, Pascal "
-        "and Volta, 580 or later with the open modules for Blackwell. With the GPU Operator's driver set "
+        "Install a branch that knows the GPU and hold it there: 470 for Kepler, 580 with the proprietary modules for "
+        "Maxwell, Pascal and Volta, 580 or later with the open modules for Blackwell. With the operator's driver set "
         "driver.version=580.x.",
         _unsupported,
         ("hosts.md §3.6", "kubernetes.md §1.14 #30"),
@@ -90,6 +94,15 @@ RULES = (
             "No devices were found",
         ),
         sources=("docs.nvidia.com/datacenter/tesla/drivers", "pciutils/pciids"),
+        instead_of=(
+            "GW-DRIVER-025",
+            "GW-DRIVER-029",
+            "GW-DRIVER-030",
+            "GW-DRIVER-032",
+            "GW-DRIVER-042",
+            "GW-DRIVER-048",
+            "GW-GPU-002",
+        ),
     ),
     Rule(
         "GW-GPU-025",

@@ -1,11 +1,24 @@
 """Rules about GPUs that do not work: fallen off the bus, waiting for a reset, reporting errors."""
 
+from dataclasses import replace
+
 from gpuwizard.facts.model import Gpu, Probe
-from gpuwizard.findings.gpu.words import each, shown_named, xids
+from gpuwizard.findings.gpu.words import each, places, shown_named, xids
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus
 
 __all__ = ["RULES", "off_the_bus"]
 
+_DRIVER_FAILS = (
+    "GW-DRIVER-006",
+    "GW-DRIVER-025",
+    "GW-DRIVER-032",
+    "GW-DRIVER-037",
+    "GW-DRIVER-043",
+    "GW-DRIVER-044",
+)
+"""What nvidia-smi says of all GPUs when one of them is in that state."""
+_LOGGED = ("GW-DRIVER-064", "GW-DRIVER-065", "GW-DRIVER-066", "GW-GPU-028")
+"""What the kernel log says of the same GPU."""
 _HANDLE = "device handle"
 _RESET = "gpu requires reset"
 _FELL_OFF = 79
@@ -37,7 +50,9 @@ def _lost(probe: Probe) -> Verdict | None:
         return None
     lines = [f"kernel log: {x.line}" for x in xids(probe) if x.number == _FELL_OFF]
     known = "\n".join(evidence)
-    return Verdict((*evidence, *(line for line in lines[:4] if line not in known)))
+    about = places(gpu for gpu in gpus if off_the_bus(probe, gpu) is not None)
+    about |= {x.place for x in xids(probe) if x.number == _FELL_OFF}
+    return Verdict((*evidence, *(line for line in lines[:4] if line not in known)), about=about)
 
 
 def _vanished(probe: Probe) -> list[str]:
@@ -71,7 +86,7 @@ def _error_cells(probe: Probe) -> Verdict | None:
         return f"{', '.join(gpu.fault_fields)}: {gpu.fault}"
 
     verdict = each(probe, said)
-    return Verdict(verdict.evidence, severity="warning") if verdict is not None and few else verdict
+    return replace(verdict, severity="warning") if verdict is not None and few else verdict
 
 
 def _recovery(probe: Probe) -> Verdict | None:
@@ -89,7 +104,7 @@ def _recovery(probe: Probe) -> Verdict | None:
         return None
     steps = " ".join(dict.fromkeys(_step(action) for action in sorted(actions)))
     mild = all(action == "drain p2p" for action in actions)
-    return Verdict(verdict.evidence, remedy=steps, severity="warning" if mild else None)
+    return replace(verdict, remedy=steps, severity="warning" if mild else None)
 
 
 def _step(action: str) -> str:
@@ -118,7 +133,7 @@ def _xid_errors(probe: Probe) -> Verdict | None:
         return None
     shown = tuple(dict.fromkeys(x.line for x in found))
     more = (f"and {len(shown) - 6} more lines",) if len(shown) > 6 else ()
-    return Verdict((*shown[:6], *more))
+    return Verdict((*shown[:6], *more), about=frozenset(x.place for x in found))
 
 
 def _throttled(probe: Probe) -> Verdict | None:
@@ -132,7 +147,7 @@ def _throttled(probe: Probe) -> Verdict | None:
         return f"{', '.join(reasons)}{heat}" if reasons else None
 
     verdict = each(probe, said)
-    return Verdict(verdict.evidence, severity="info") if verdict is not None and not hard else verdict
+    return replace(verdict, severity="info") if verdict is not None and not hard else verdict
 
 
 def _denied(probe: Probe) -> Verdict | None:
@@ -159,6 +174,15 @@ RULES = (
             "NVRM: Xid (PCI:0000:5f:00): 79, GPU has fallen off the bus.",
         ),
         sources=("NVIDIA/cloud-native-docs gpu-operator/troubleshooting.rst", "docs.nvidia.com/deploy/xid-errors"),
+        instead_of=(
+            *_DRIVER_FAILS,
+            *_LOGGED,
+            "GW-DRIVER-039",
+            "GW-DRIVER-067",
+            "GW-GPU-002",
+            "GW-GPU-007",
+            "GW-GPU-012",
+        ),
     ),
     Rule(
         "GW-GPU-005",
@@ -173,6 +197,7 @@ RULES = (
         detected="`[GPU requires reset]` in a cell of nvidia-smi's query.",
         messages=("[GPU requires reset]", "CUDA error: no CUDA-capable device is detected"),
         sources=("NVIDIA/go-nvml nvml.h NVML_ERROR_RESET_REQUIRED",),
+        instead_of=(*_DRIVER_FAILS, *_LOGGED, "GW-DRIVER-040", "GW-GPU-007", "GW-GPU-012"),
     ),
     Rule(
         "GW-GPU-007",
@@ -187,6 +212,7 @@ RULES = (
         detected="`ERR!` or `[Unknown Error]` in cells that every working GPU fills. One such cell is a warning.",
         messages=("ERR!", "[Unknown Error]"),
         sources=("nvidia-smi(1)",),
+        instead_of=_LOGGED,
     ),
     Rule(
         "GW-GPU-008",
@@ -214,6 +240,7 @@ RULES = (
         detected="nvidia-smi's column gpu_recovery_action holds something else than None.",
         messages=("GPU Recovery Action : Reset", "GPU recovery action changed from"),
         sources=("NVIDIA/go-nvml nvml.h nvmlDeviceGpuRecoveryAction_t",),
+        instead_of=_LOGGED,
     ),
     Rule(
         "GW-GPU-021",

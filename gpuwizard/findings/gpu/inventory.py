@@ -3,7 +3,7 @@
 from gpuwizard.facts.model import Gpu, PciDevice, Probe
 from gpuwizard.findings.gpu.age import is_before_turing, unsupported
 from gpuwizard.findings.gpu.health import off_the_bus
-from gpuwizard.findings.gpu.words import shown_named
+from gpuwizard.findings.gpu.words import places, shown_named
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, looked_at, shown_gpu
 
 __all__ = ["RULES"]
@@ -51,7 +51,10 @@ def _counts_differ(probe: Probe) -> Verdict | None:
         return None
     problem = (f"nvidia-smi: {probe.facts.driver.problem}",) if probe.facts.driver.problem else ()
     counts = f"PCI shows {len(on_bus)} GPUs, nvidia-smi {len(answered)}"
-    return Verdict((counts, *(f"{shown_gpu(gpu)}: seen by {gpu.seen_by[0]} alone" for gpu in lost), *problem))
+    return Verdict(
+        (counts, *(f"{shown_gpu(gpu)}: seen by {gpu.seen_by[0]} alone" for gpu in lost), *problem),
+        about=places(lost),
+    )
 
 
 def _excluded(probe: Probe) -> Verdict | None:

@@ -48,6 +48,7 @@ RULES = (
         detected="nvidia-smi's count ecc.errors.uncorrected.volatile.total is above zero.",
         messages=("CUDA error: uncorrectable ECC error encountered", "Xid 48", "Xid 95"),
         sources=("docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt",),
+        instead_of=("GW-DRIVER-064",),
     ),
     Rule(
         "GW-GPU-010",
@@ -61,6 +62,7 @@ RULES = (
         detected="nvidia-smi's column remapped_rows.failure is Yes.",
         messages=("Remapping Failure Occurred : Yes", "Xid 64"),
         sources=("docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt",),
+        instead_of=("GW-GPU-009", "GW-GPU-011", "GW-GPU-012", "GW-DRIVER-064"),
     ),
     Rule(
         "GW-GPU-011",
@@ -74,5 +76,6 @@ RULES = (
         detected="nvidia-smi's column remapped_rows.pending or retired_pages.pending is Yes.",
         messages=("Remapped Rows", "Pending Page Blacklist : Yes", "Xid 63"),
         sources=("docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt", "docs.nvidia.com/deploy/dynamic-page-retirement"),
+        instead_of=("GW-GPU-009", "GW-GPU-012", "GW-DRIVER-064"),
     ),
 )

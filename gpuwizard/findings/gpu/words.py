@@ -1,13 +1,13 @@
 """How rules name a GPU in their evidence, and the lines of the kernel log that name one."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from gpuwizard.facts.model import Gpu, Probe
 from gpuwizard.findings.rule import Verdict, installed_gpus
 
-__all__ = ["Xid", "each", "shown_named", "xids"]
+__all__ = ["Xid", "each", "places", "shown_named", "xids"]
 
 _XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2})(?:\.[0-7])?\): (\d{1,4})\b")
 
@@ -31,8 +31,17 @@ def shown_named(gpu: Gpu) -> str:
 
 def each(probe: Probe, said: Callable[[Gpu], str | None]) -> Verdict | None:
     """A verdict with one line for every GPU that `said` has words for; None when it has none."""
-    lines = tuple(f"{shown_named(gpu)}: {words}" for gpu in installed_gpus(probe) if (words := said(gpu)) is not None)
-    return Verdict(lines) if lines else None
+    told = [(gpu, words) for gpu in installed_gpus(probe) if (words := said(gpu)) is not None]
+    lines = tuple(f"{shown_named(gpu)}: {words}" for gpu, words in told)
+    return Verdict(lines, about=places(gpu for gpu, _ in told)) if lines else None
+
+
+def places(gpus: Iterable[Gpu]) -> frozenset[str]:
+    """GPUs for `Verdict.about`: by their place on the bus without the function, else by what else they are known by."""
+    return frozenset(
+        gpu.pci.rpartition(".")[0] if gpu.pci else gpu.uuid or f"GPU {gpu.index if gpu.index is not None else gpu.name}"
+        for gpu in gpus
+    )
 
 
 def xids(probe: Probe) -> Iterator[Xid]:

@@ -7,6 +7,9 @@ from gpuwizard.findings.rule import Rule, Verdict, looked_at
 
 __all__ = ["RULES"]
 
+_NO_ROOT = ("GW-RUNTIME-005", "GW-DRIVER-034")
+"""What is also said where only root could know better."""
+_USER = frozenset(("the login user",))
 _TTY = re.compile(r"must have a tty", re.IGNORECASE)
 _ACCOUNT = re.compile(
     r"account (validation|management)|(account|password) (has|is) expired|account .*locked", re.IGNORECASE
@@ -35,27 +38,29 @@ def _no_root(probe: Probe) -> Verdict | None:
     if not _refused(probe) or any(words.search(_reason(probe)) for words in (_TTY, _ACCOUNT, _BROKEN)):
         return None
     if probe.facts.privilege.sudo is None:
-        return Verdict(_login(probe), severity="warning", title="whether sudo can be used is not known")
-    return Verdict(_login(probe))
+        return Verdict(_login(probe), about=_USER, severity="warning", title="whether sudo can be used is not known")
+    return Verdict(_login(probe), about=_USER)
 
 
 def _password(probe: Probe) -> Verdict | None:
     privilege = probe.facts.privilege
     if probe.readable or privilege.sudo != "password":
         return None
-    return Verdict((f"logged in as {privilege.user or 'unknown'}", privilege.reason or "sudo wants a password"))
+    return Verdict(
+        (f"logged in as {privilege.user or 'unknown'}", privilege.reason or "sudo wants a password"), about=_USER
+    )
 
 
 def _terminal(probe: Probe) -> Verdict | None:
-    return Verdict(_login(probe)) if _refused(probe) and _TTY.search(_reason(probe)) else None
+    return Verdict(_login(probe), about=_USER) if _refused(probe) and _TTY.search(_reason(probe)) else None
 
 
 def _expired(probe: Probe) -> Verdict | None:
-    return Verdict(_login(probe)) if _refused(probe) and _ACCOUNT.search(_reason(probe)) else None
+    return Verdict(_login(probe), about=_USER) if _refused(probe) and _ACCOUNT.search(_reason(probe)) else None
 
 
 def _broken(probe: Probe) -> Verdict | None:
-    return Verdict(_login(probe)) if _refused(probe) and _BROKEN.search(_reason(probe)) else None
+    return Verdict(_login(probe), about=_USER) if _refused(probe) and _BROKEN.search(_reason(probe)) else None
 
 
 RULES = (
@@ -71,6 +76,7 @@ RULES = (
         detected="What `sudo -n` said when the probe tried it.",
         messages=("is not in the sudoers file", "is not allowed to execute", "I'm afraid I can't do that"),
         sources=("sudo(8)", "trifectatechfoundation/sudo-rs"),
+        instead_of=_NO_ROOT,
     ),
     Rule(
         "GW-HOST-003",
@@ -88,6 +94,7 @@ RULES = (
             "sudo-rs: interactive authentication is required",
         ),
         sources=("sudo(8)", "trifectatechfoundation/sudo-rs#1461", "ansible/ansible#85837"),
+        instead_of=_NO_ROOT,
     ),
     Rule(
         "GW-HOST-015",
@@ -101,6 +108,7 @@ RULES = (
         detected="What `sudo -n` said when the probe tried it.",
         messages=("sudo: sorry, you must have a tty to run sudo",),
         sources=("sudoers(5) requiretty",),
+        instead_of=_NO_ROOT,
     ),
     Rule(
         "GW-HOST-016",
@@ -114,6 +122,7 @@ RULES = (
         detected="What `sudo -n` said when the probe tried it.",
         messages=("sudo: PAM account management error", "sudo: Account or password is expired"),
         sources=("sudo(8)", "pam_acct_mgmt(3)"),
+        instead_of=_NO_ROOT,
     ),
     Rule(
         "GW-HOST-017",
@@ -132,5 +141,6 @@ RULES = (
             'The "no new privileges" flag is set, which prevents sudo from running as root',
         ),
         sources=("sudo(8)", "doas(1)"),
+        instead_of=_NO_ROOT,
     ),
 )

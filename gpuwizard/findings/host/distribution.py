@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from gpuwizard.facts.model import OsFacts, Probe
 from gpuwizard.findings.host.age import end_of_updates, paid_updates, today
+from gpuwizard.findings.model import Severity
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, looked_at
 
 __all__ = ["RULES"]
@@ -82,7 +83,8 @@ def _no_version(probe: Probe) -> Verdict | None:
         return None
     if system.id is None or system.version_id is not None or system.kind != "host":
         return None
-    return Verdict((f"ID={system.id}", "no VERSION_ID in os-release"))
+    severity: Severity | None = None if probe.facts.operator.toolkit or kubernetes.flavour == "unknown" else "info"
+    return Verdict((f"ID={system.id}", "no VERSION_ID in os-release"), severity=severity)
 
 
 def _old_glibc(probe: Probe) -> Verdict | None:
@@ -112,7 +114,7 @@ def _fabric(probe: Probe) -> Verdict | None:
         return None  # the host of the container runs one, or the operator's driver container does
     if any(unseen.what == "services" for unseen in facts.unseen):
         return None
-    if all(gpu.fabric_state == "Completed" for gpu in installed_gpus(probe)):
+    if all(gpu.fabric_state == "Completed" and gpu.fabric_status in (None, "Success") for gpu in installed_gpus(probe)):
         return None  # somebody did set up the fabric
     return Verdict((f"{facts.nvswitches} NVSwitches on the bus", "no nvidia-fabricmanager.service"))
 
@@ -131,6 +133,7 @@ RULES = (
         detected="ID and ID_LIKE of /etc/os-release, else of /usr/lib/os-release.",
         messages=("nvcr.io/nvidia/driver: not found",),
         sources=("os-release(5)", "NVIDIA/gpu-operator#2225", "NVIDIA/gpu-operator#1212"),
+        instead_of=("GW-HOST-014", "GW-KUBE-012"),
     ),
     Rule(
         "GW-HOST-004",
@@ -154,6 +157,7 @@ RULES = (
             "flatcar.org/docs using-nvidia",
             "ansible/ansible test/units/module_utils/facts/system/distribution/fixtures/sl-micro.json",
         ),
+        instead_of=("GW-HOST-001",),
     ),
     Rule(
         "GW-HOST-007",
@@ -180,6 +184,7 @@ RULES = (
         detected="PCI functions of vendor 10de with class 0680, and no nvidia-fabricmanager.service.",
         messages=("system not yet initialized", "CUDA error 802"),
         sources=("NVIDIA/gpu-operator#1043", "NVIDIA/gpu-operator#286", "NVIDIA/go-nvlib pkg/nvpci"),
+        instead_of=("GW-DRIVER-061",),
     ),
     Rule(
         "GW-HOST-009",

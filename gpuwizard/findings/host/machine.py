@@ -3,7 +3,7 @@
 import re
 
 from gpuwizard.facts.model import MountSpace, Probe
-from gpuwizard.findings.rule import Rule, Verdict
+from gpuwizard.findings.rule import KUBELET, Rule, Verdict
 
 __all__ = ["RULES"]
 
@@ -59,7 +59,7 @@ def _cgroup_refused(probe: Probe) -> Verdict | None:
         )
     if probe.facts.kubernetes.active:
         return Verdict(evidence, severity="warning", title="the kubelet runs on cgroup v1, which it refuses by default")
-    return Verdict(evidence)
+    return Verdict(evidence, about=frozenset((KUBELET,)))
 
 
 def _reboot(probe: Probe) -> Verdict | None:
@@ -82,12 +82,13 @@ def _swap(probe: Probe) -> Verdict | None:
     if not state.swap_bytes or not state.kubelet_refuses_swap or kubernetes.flavour != "kubeadm":
         return None
     size = f"/proc/swaps: {state.swap_bytes / 2**30:.1f} GiB of swap are on"
-    return Verdict((size, "failSwapOn is not false in the kubelet's configuration"))
+    about = frozenset((KUBELET,) if probe.facts.kubernetes.active is not True else ())
+    return Verdict((size, "failSwapOn is not false in the kubelet's configuration"), about=about)
 
 
 def _interrupted(probe: Probe) -> Verdict | None:
     broken = probe.facts.state.broken_packages
-    return Verdict(broken[:8]) if broken else None
+    return Verdict(broken[:8], about=frozenset(line.split()[0] for line in broken if line)) if broken else None
 
 
 def _read_only(probe: Probe) -> Verdict | None:
@@ -209,6 +210,7 @@ RULES = (
         detected="/proc/swaps, and failSwapOn in the kubelet's flags and configuration.",
         messages=("running with swap on is not supported, please disable swap",),
         sources=("kubernetes.io docs: kubelet-config.v1beta1 failSwapOn",),
+        instead_of=("GW-KUBE-005",),
     ),
     Rule(
         "GW-HOST-027",
@@ -239,5 +241,6 @@ RULES = (
         detected="/sys/fs/cgroup/cgroup.controllers is missing and Kubernetes is 1.35 or later.",
         messages=("kubelet is configured to not run on a host using cgroup v1",),
         sources=("kubernetes/enhancements#5573", "kubernetes/kubernetes#134298", "NVIDIA/OpenShell#360"),
+        instead_of=("GW-KUBE-001", "GW-KUBE-005"),
     ),
 )

@@ -69,7 +69,7 @@ def _full(probe: Probe) -> Verdict | None:
         ):
             continue
         found.setdefault(mount.path, f"{_shown(mount)}, and it holds {path}")
-    return Verdict(tuple(found.values())) if found else None
+    return Verdict(tuple(found.values()), about=frozenset(found)) if found else None
 
 
 def _tight(probe: Probe) -> Verdict | None:
@@ -82,7 +82,7 @@ def _tight(probe: Probe) -> Verdict | None:
         if mount is None or mount.free_bytes is None or mount.free_bytes >= _ROOM_FOR_IMAGES or not mount.total_bytes:
             continue
         found.setdefault(mount.path, f"{_shown(mount)}, and it holds {path}")
-    return Verdict(tuple(found.values())) if found else None
+    return Verdict(tuple(found.values()), about=frozenset(found)) if found else None
 
 
 def _evicts(probe: Probe) -> Verdict | None:
@@ -93,13 +93,14 @@ def _evicts(probe: Probe) -> Verdict | None:
     runtime = facts.kubelet_runtime
     store = _STORES.get(facts.kubernetes.flavour) or _STORE_OF_RUNTIME.get(runtime.kind if runtime is not None else "")
     wanted = (("/var/lib/kubelet", shares[0], "nodefs"), (store or "", shares[1], "imagefs"))
-    lines = []
+    lines, places = [], []
     for path, least, signal in wanted:
         mount = _below(probe, path)
         percent = _percent(mount) if mount is not None else None
         if mount is not None and percent is not None and percent < least:
             lines.append(f"{_shown(mount)}, and it holds {path}: {signal}.available<{least:g}%")
-    return Verdict(tuple(lines)) if lines else None
+            places.append(mount.path)
+    return Verdict(tuple(lines), about=frozenset(places)) if lines else None
 
 
 RULES = (
@@ -117,6 +118,7 @@ RULES = (
         detected="`df -P` of /, /etc, /run, /var and /var/lib, in bytes.",
         messages=("No space left on device",),
         sources=("df(1)",),
+        instead_of=("GW-HOST-020", "GW-HOST-033"),
     ),
     Rule(
         "GW-HOST-033",
@@ -146,5 +148,6 @@ RULES = (
         "something else.",
         messages=("DiskPressure", "The node was low on resource: ephemeral-storage"),
         sources=("kubernetes.io docs: node-pressure eviction", "k3s-io/k3s pkg/daemons/agent"),
+        instead_of=("GW-HOST-033",),
     ),
 )

@@ -2,7 +2,15 @@
 
 from gpuwizard.facts.model import KubernetesService, Probe
 from gpuwizard.findings.kubernetes.words import NAMES, flavour_name
-from gpuwizard.findings.rule import NVIDIA_HANDLERS, Rule, Verdict, installed_gpus, shown_runtime
+from gpuwizard.findings.rule import (
+    KUBELET,
+    NVIDIA_HANDLER,
+    NVIDIA_HANDLERS,
+    Rule,
+    Verdict,
+    installed_gpus,
+    shown_runtime,
+)
 
 __all__ = ["RULES"]
 
@@ -21,7 +29,12 @@ def _stopped(probe: Probe) -> Verdict | None:
         return None
     if any(_troubled(unit) for unit in kubernetes.units):
         return None
-    return Verdict((f"{kubernetes.flavour}: {kubernetes.service or 'its service'} is not active",))
+    own = probe.facts.kubelet_runtime
+    inside = own is not None and own.unit is not None and own.unit == kubernetes.service
+    return Verdict(
+        (f"{kubernetes.flavour}: {kubernetes.service or 'its service'} is not active",),
+        about=frozenset((KUBELET, own.config_path or "")) if own is not None and inside else frozenset((KUBELET,)),
+    )
 
 
 def _none(probe: Probe) -> Verdict | None:
@@ -50,7 +63,7 @@ def _loop(probe: Probe) -> Verdict | None:
     troubled = [unit for unit in kubernetes.units if _troubled(unit)]
     if kubernetes.joined is False or not troubled:
         return None
-    return Verdict(tuple(_shown(unit) for unit in troubled))
+    return Verdict(tuple(_shown(unit) for unit in troubled), about=frozenset((KUBELET,)))
 
 
 def _shown(unit: KubernetesService) -> str:
@@ -74,7 +87,7 @@ def _no_version_id(probe: Probe) -> Verdict | None:
     facts = probe.facts
     if facts.os.id is None or facts.os.version_id is not None or not installed_gpus(probe):
         return None
-    if facts.kubernetes.flavour in ("none", "unknown"):
+    if facts.kubernetes.flavour in ("none", "unknown") or facts.os.kind in ("container", "bottlerocket"):
         return None
     there = facts.operator.toolkit is True
     return Verdict((f"ID={facts.os.id}, no VERSION_ID in os-release",), severity="warning" if there else None)
@@ -92,7 +105,8 @@ def _wrong_runtime(probe: Probe) -> Verdict | None:
     ):
         return None
     evidence = [f"{path}: written by the operator's toolkit" for path in written]
-    return Verdict((*evidence, f"the kubelet uses {shown_runtime(runtime)}, socket {runtime.socket or 'unknown'}"))
+    evidence.append(f"the kubelet uses {shown_runtime(runtime)}, socket {runtime.socket or 'unknown'}")
+    return Verdict(tuple(evidence), about=frozenset((NVIDIA_HANDLER,)))
 
 
 _OWN = (
@@ -108,6 +122,7 @@ _OWN = (
         detected="By the state of its unit.",
         messages=("Kubelet stopped posting node status",),
         sources=("kubernetes/kubernetes pkg/controller/nodelifecycle",),
+        instead_of=("GW-RUNTIME-005", "GW-RUNTIME-006"),
     ),
     Rule(
         "GW-KUBE-002",
@@ -133,6 +148,7 @@ _OWN = (
         detected="By units and processes of each flavour.",
         messages=("bind: address already in use",),
         sources=("k3s-io/docs docs/installation/requirements.md",),
+        instead_of=("GW-RUNTIME-005",),
     ),
     Rule(
         "GW-KUBE-004",
@@ -158,6 +174,7 @@ _OWN = (
         detected="By ActiveState, SubState and the number of restarts of its units.",
         messages=("Scheduled restart job, restart counter is at", "Start request repeated too quickly"),
         sources=("systemd.service(5)",),
+        instead_of=("GW-RUNTIME-005",),
     ),
     Rule(
         "GW-KUBE-006",
@@ -186,6 +203,7 @@ _OWN = (
         detected="os-release has an ID and no VERSION_ID.",
         messages=("unable to retrieve OS version from label",),
         sources=("NVIDIA/gpu-operator controllers/state_manager.go",),
+        instead_of=("GW-HOST-014",),
     ),
     Rule(
         "GW-KUBE-013",
@@ -202,6 +220,7 @@ _OWN = (
         "that runtime has no NVIDIA handler.",
         messages=("unable to dial /runtime/sock-dir/containerd.sock", "Max retries reached 6/6"),
         sources=("NVIDIA/nvidia-container-toolkit#982", "NVIDIA/gpu-operator#1694", "NVIDIA/gpu-operator#1528"),
+        instead_of=("GW-RUNTIME-001",),
     ),
 )
 

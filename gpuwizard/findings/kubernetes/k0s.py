@@ -6,13 +6,16 @@ from typing import Any
 from gpuwizard.facts.kubernetes.release import KubeRelease
 from gpuwizard.facts.model import HostFile, Probe
 from gpuwizard.findings.kubernetes.words import documents, line_of, release_of
-from gpuwizard.findings.rule import Rule, Verdict
+from gpuwizard.findings.model import Severity
+from gpuwizard.findings.rule import KUBELET, NVIDIA_HANDLER, Rule, Verdict
 
 __all__ = ["RULES"]
 
 _MAIN, _FOLDER = "/etc/k0s/containerd.toml", "/etc/k0s/containerd.d"
 _MAGIC = b"# k0s_managed=true"
 _CRI_V2, _CRI_V3 = "io.containerd.grpc.v1.cri", ("io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images")
+_BROKEN = ("GW-RUNTIME-001", "GW-RUNTIME-002", "GW-RUNTIME-003", "GW-RUNTIME-006", "GW-RUNTIME-012", "GW-KUBE-005")
+"""What else is true of a k0s with such a drop-in."""
 _CONFIGURER = "k0sproject/k0s pkg/component/worker/containerd/configurer.go"
 
 
@@ -46,7 +49,14 @@ def _rejected(probe: Probe) -> Verdict | None:
     if not _is_k0s(probe) or release is None or release < KubeRelease(1, 36) or _managed(probe) is False:
         return None
     found = list(_old(probe))
-    return Verdict(tuple(found)) if found else None
+    return Verdict(tuple(found), about=_subject(probe)) if found else None
+
+
+def _subject(probe: Probe) -> frozenset[str]:
+    """k0s with all that comes of such a drop-in."""
+    runtime = probe.facts.kubelet_runtime
+    paths = (runtime.config_path,) if runtime is not None and runtime.config_path else ()
+    return frozenset((KUBELET, NVIDIA_HANDLER, *paths))
 
 
 def _old(probe: Probe) -> Iterator[str]:
@@ -76,7 +86,8 @@ def _nested(probe: Probe) -> Verdict | None:
     ]
     if not found:
         return None
-    return Verdict(tuple(found), severity="error" if release < KubeRelease(1, 36) else None)
+    severity: Severity | None = "error" if release < KubeRelease(1, 36) else None
+    return Verdict(tuple(found), severity=severity, about=_subject(probe))
 
 
 def _too_new(probe: Probe) -> Verdict | None:
@@ -129,6 +140,7 @@ RULES = (
             "which is the containerd v1 CRI plugin format",
         ),
         sources=(_CONFIGURER,),
+        instead_of=_BROKEN,
     ),
     Rule(
         "GW-K0S-003",
@@ -157,6 +169,7 @@ RULES = (
         detected="The files in /etc/k0s/containerd.d.",
         messages=("no corresponding runtime configured",),
         sources=("k0sproject/k0s#6547", "k0sproject/k0s#3272"),
+        instead_of=_BROKEN,
     ),
     Rule(
         "GW-K0S-005",
@@ -170,5 +183,6 @@ RULES = (
         detected="Version and plugin names of the files in /etc/k0s/containerd.d.",
         messages=("unsupported config version `3`",),
         sources=(_CONFIGURER,),
+        instead_of=_BROKEN,
     ),
 )

@@ -10,7 +10,7 @@ from gpuwizard.findings.kubernetes.words import (
     release_of,
     rendered_path,
 )
-from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, looked_at
+from gpuwizard.findings.rule import KUBELET, NVIDIA_HANDLER, Rule, Verdict, installed_gpus, looked_at, missing_programs
 
 __all__ = ["RULES"]
 
@@ -28,6 +28,7 @@ _LOOKED_IN = (
 _NVIDIA = ("nvidia", "nvidia-cdi", "nvidia-experimental")
 _WASM = ("lunatic", "slight", "spin", "wws", "wasmedge", "wasmer", "wasmtime")
 _DETECTED = frozenset((*_NVIDIA, "crun", *_WASM))
+_MISSED = frozenset((NVIDIA_HANDLER,))
 _RUNTIMES = "k3s-io/k3s pkg/agent/containerd/runtimes.go"
 _LINUX = "k3s-io/k3s pkg/agent/containerd/config_linux.go"
 
@@ -77,6 +78,7 @@ def _started_before(probe: Probe) -> Verdict | None:
         title=f"the toolkit was installed after {flavour_name(probe)} was started",
         remedy=f"{remedy} Pods go on running; with several servers restart one at a time.",
         fixable=ours,
+        about=_MISSED,
     )
 
 
@@ -93,6 +95,7 @@ def _outside_path(probe: Probe) -> Verdict | None:
     return Verdict(
         (f"installed: {path}", f"{flavour_name(probe)} looks in {', '.join(search)}"),
         remedy=f"{link}{own}, and restart {unit}.",
+        about=_MISSED,
     )
 
 
@@ -100,7 +103,7 @@ def _too_old(probe: Probe) -> Verdict | None:
     release = release_of(probe)
     if not is_rancher(probe) or release is None or release.detects_nvidia or not installed_gpus(probe):
         return None
-    return Verdict((f"{flavour_name(probe)} {probe.facts.kubernetes.version}",))
+    return Verdict((f"{flavour_name(probe)} {probe.facts.kubernetes.version}",), about=_MISSED)
 
 
 def _default_not_found(probe: Probe) -> Verdict | None:
@@ -113,12 +116,14 @@ def _default_not_found(probe: Probe) -> Verdict | None:
         why = "it is always there" if name == "runc" else "it is no runtime that is looked for"
         return Verdict(
             (option, f"{flavour_name(probe)} accepts only runtimes that it finds by itself; {name}: {why}"),
+            about=frozenset((KUBELET,)),
             remedy="Remove the option; a handler of your own becomes the default by default_runtime_name in a drop-in.",
         )
     if name != "nvidia" or not _toolkit_absent(probe):
         return None
     search = ", ".join(kubernetes.search_path or ())
-    return Verdict((option, f"no {_NAME} in {search}"))
+    about = frozenset((KUBELET, NVIDIA_HANDLER, *missing_programs(probe)))
+    return Verdict((option, f"no {_NAME} in {search}"), about=about)
 
 
 def _toolkit_absent(probe: Probe) -> bool:
@@ -182,6 +187,7 @@ _OWN = (
         "the times of both are compared.",
         messages=('no runtime for "nvidia" is configured', "Found nvidia container runtime at"),
         sources=(_RUNTIMES, "NVIDIA/gpu-operator#432"),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-K3S-004",
@@ -196,6 +202,7 @@ _OWN = (
         detected="The folder of the program is compared with the PATH of the running service and its release.",
         messages=('no runtime for "nvidia" is configured',),
         sources=(_RUNTIMES, _LINUX),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-K3S-005",
@@ -209,6 +216,7 @@ _OWN = (
         detected="By the version that the program prints.",
         messages=('no runtime for "nvidia" is configured',),
         sources=("k3s-io/k3s commit debb50864",),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-K3S-006",
@@ -225,6 +233,7 @@ _OWN = (
         "folder in which the service would.",
         messages=("default runtime nvidia was not found",),
         sources=(_LINUX,),
+        instead_of=("GW-KUBE-005", "GW-RUNTIME-001", "GW-TOOLKIT-001"),
     ),
     Rule(
         "GW-K3S-019",

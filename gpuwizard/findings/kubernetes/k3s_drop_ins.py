@@ -2,7 +2,8 @@
 
 from gpuwizard.facts.model import Probe, Template, TemplateProblem, TemplateProblemKind
 from gpuwizard.findings.kubernetes.words import is_rancher, is_template, moment, problems, rendered_path, shown_problem
-from gpuwizard.findings.rule import Rule, Verdict
+from gpuwizard.findings.rule import KUBELET, NVIDIA_HANDLER, Rule, Verdict
+from gpuwizard.findings.runtimes.words import defines_nvidia
 
 __all__ = ["RULES"]
 
@@ -14,23 +15,31 @@ def _drop_ins(probe: Probe, *kinds: TemplateProblemKind) -> list[tuple[Template,
     return [(template, problem) for template, problem in problems(probe, *kinds) if not is_template(template)]
 
 
+def _concerns(probe: Probe, found: list[tuple[Template, TemplateProblem]]) -> frozenset[str]:
+    paths = frozenset(template.path for template, _ in found)
+    return paths | {NVIDIA_HANDLER} if any(defines_nvidia(probe, path) for path in paths) else paths
+
+
 def _not_imported(probe: Probe) -> Verdict | None:
     found = _drop_ins(probe, "not-imported")
-    return Verdict(tuple(shown_problem(template, problem) for template, problem in found)) if found else None
+    evidence = tuple(shown_problem(template, problem) for template, problem in found)
+    return Verdict(evidence, about=_concerns(probe, found)) if found else None
 
 
 def _without_effect(probe: Probe) -> Verdict | None:
     found = [
         (t, p) for t, p in _drop_ins(probe, "wrong-version", "wrong-dialect", "old-tables") if t.state == "ignored"
     ]
-    return Verdict(tuple(shown_problem(template, problem) for template, problem in found)) if found else None
+    evidence = tuple(shown_problem(template, problem) for template, problem in found)
+    return Verdict(evidence, about=_concerns(probe, found)) if found else None
 
 
 def _deadly(probe: Probe) -> Verdict | None:
     found = [
         (t, p) for t, p in _drop_ins(probe, "wrong-version", "wrong-dialect", "not-toml") if t.state == "dangerous"
     ]
-    return Verdict(tuple(shown_problem(template, problem) for template, problem in found)) if found else None
+    evidence = tuple(shown_problem(template, problem) for template, problem in found)
+    return Verdict(evidence, about=_concerns(probe, found) | {KUBELET, rendered_path(probe)}) if found else None
 
 
 def _edited(probe: Probe) -> Verdict | None:
@@ -47,7 +56,10 @@ def _edited(probe: Probe) -> Verdict | None:
     ]
     if any(mtime is None or mtime >= kubernetes.rendered_at for mtime in others):
         return None
-    return Verdict((f"{path}: written {moment(kubernetes.rendered_at)}, after its containerd was started",))
+    return Verdict(
+        (f"{path}: written {moment(kubernetes.rendered_at)}, after its containerd was started",),
+        about=frozenset((path,)),
+    )
 
 
 RULES = (
@@ -63,6 +75,7 @@ RULES = (
         effect="What the file configures is not there, and nothing says so.",
         detected=_BY_IMPORTS,
         sources=(_TEXTS, "k3s-io/k3s#13680"),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-K3S-017",
@@ -77,6 +90,7 @@ RULES = (
         detected=_BY_IMPORTS,
         messages=("Ignoring unknown key in TOML for plugin",),
         sources=("containerd/containerd cmd/containerd/server/config/config.go",),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-K3S-027",
@@ -91,6 +105,7 @@ RULES = (
         detected=_BY_IMPORTS,
         messages=("drop-in config version 3 higher than root config version 2", "containerd exited"),
         sources=("containerd/containerd cmd/containerd/server/config/config.go",),
+        instead_of=("GW-RUNTIME-001", "GW-RUNTIME-003", "GW-KUBE-005"),
     ),
     Rule(
         "GW-K3S-026",
@@ -104,5 +119,6 @@ RULES = (
         detected="The file was written after the containerd that reads it was started, and no drop-in is younger.",
         messages=("DO NOT EDIT. Use config.toml.tmpl instead",),
         sources=("k3s-io/k3s pkg/agent/containerd/config.go",),
+        instead_of=("GW-RUNTIME-012",),
     ),
 )

@@ -1,16 +1,18 @@
 """Rules about containerd templates of K3s and RKE2 (`runtimes.md §2.3`, `§2.6`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from gpuwizard.facts.model import Probe, TemplateProblemKind
+from gpuwizard.facts.model import Probe, Template, TemplateProblem, TemplateProblemKind
 from gpuwizard.findings.kubernetes.words import flavour_name, is_template, problems, proven, shown_problem
-from gpuwizard.findings.rule import Rule, Verdict, installed_gpus
+from gpuwizard.findings.rule import KUBELET, NVIDIA_HANDLER, Rule, Verdict, installed_gpus
 
 __all__ = ["RULES"]
 
 _SOURCE = "k3s-io/k3s pkg/agent/containerd/config.go"
 _TEXTS = "k3s-io/k3s pkg/agent/templates/templates.go"
 _BY_FILES = "The templates below agent/etc/containerd are read line by line and held against what the release writes."
+_COPY = ("GW-K3S-001", "GW-RUNTIME-001", "GW-KUBE-005")
+"""What else is true of a template that is wrong in a way of its own."""
 _SEE = 'Put {{ template "base" . }} into its first line and leave only what is your own below it.'
 
 
@@ -31,12 +33,21 @@ def _full_copy(probe: Probe) -> Verdict | None:
         tuple(evidence),
         severity="error" if hides and installed_gpus(probe) and toolkit else None,
         title=f"a full copy replaces {flavour_name(probe)}'s own containerd template",
+        about=frozenset((NVIDIA_HANDLER, *(template.path for template in copies))),
     )
 
 
 def _operator(probe: Probe) -> Verdict | None:
     found = tuple(shown_problem(template, problem) for template, problem in problems(probe, "operator"))
-    return Verdict(found) if found else None
+    about = _concerns(problems(probe, "operator"))
+    return Verdict(found, about=about) if found else None
+
+
+def _concerns(found: Iterable[tuple[Template, TemplateProblem]], *, deadly: bool = False) -> frozenset[str]:
+    """What problems of templates are about: the files, the handler that K3s would write by itself, and the service
+    where it does not start with them."""
+    about = frozenset((NVIDIA_HANDLER, *(template.path for template, _ in found)))
+    return about | {KUBELET} if deadly else about
 
 
 def _nvidia_twice(probe: Probe) -> Verdict | None:
@@ -50,8 +61,9 @@ def _nvidia_twice(probe: Probe) -> Verdict | None:
         return Verdict(
             tuple(evidence), severity="warning",
             title=f"{flavour_name(probe)} will not start any more once it finds the toolkit",
+            about=frozenset(template.path for template, _ in found),
         )  # fmt: skip
-    return Verdict((*evidence, f"installed: {toolkit}"))
+    return Verdict((*evidence, f"installed: {toolkit}"), about=_concerns(found, deadly=True))
 
 
 def _newer_toolkit(probe: Probe) -> bool:
@@ -64,12 +76,13 @@ def _deadly(*kinds: TemplateProblemKind) -> Callable[[Probe], Verdict | None]:
     """A template with such a problem keeps the service from starting; unless it has started with it."""
 
     def check(probe: Probe) -> Verdict | None:
-        evidence = tuple(
-            shown_problem(template, problem)
+        found = [
+            (template, problem)
             for template, problem in problems(probe, *kinds)
             if is_template(template) and template.state == "dangerous" and not proven(probe, template)
-        )
-        return Verdict(evidence) if evidence else None
+        ]
+        evidence = tuple(shown_problem(template, problem) for template, problem in found)
+        return Verdict(evidence, about=_concerns(found, deadly=True)) if found else None
 
     return check
 
@@ -81,7 +94,7 @@ def _templates_with(*kinds: TemplateProblemKind) -> Callable[[Probe], Verdict | 
             return None
         deadly = any(template.state == "dangerous" for template, _ in found)
         evidence = tuple(shown_problem(template, problem) for template, problem in found)
-        return Verdict(evidence, severity="error" if deadly else None)
+        return Verdict(evidence, severity="error" if deadly else None, about=_concerns(found, deadly=deadly))
 
     return check
 
@@ -93,7 +106,7 @@ def _old_tables(probe: Probe) -> Verdict | None:
         return None
     deadly = [t for t, _ in found if t.state == "dangerous" and not proven(probe, t)]
     evidence = tuple(shown_problem(template, problem) for template, problem in found)
-    return Verdict(evidence, severity="error" if deadly else None)
+    return Verdict(evidence, severity="error" if deadly else None, about=_concerns(found, deadly=bool(deadly)))
 
 
 RULES = (
@@ -112,6 +125,7 @@ RULES = (
         detected=_BY_FILES,
         messages=('no runtime for "nvidia" is configured', "Using containerd template at"),
         sources=(_SOURCE, "rancher/rke2-docs docs/advanced.md (containerd)"),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-K3S-002",
@@ -126,6 +140,7 @@ RULES = (
         detected=_BY_FILES,
         messages=("containerd exited", "duplicated tables", "toml: table nvidia already exists"),
         sources=(_TEXTS,),
+        instead_of=_COPY,
     ),
     Rule(
         "GW-K3S-007",
@@ -140,6 +155,7 @@ RULES = (
         detected=_BY_FILES,
         messages=("duplicated tables", "key was defined twice", "containerd exited"),
         sources=(_TEXTS,),
+        instead_of=_COPY,
     ),
     Rule(
         "GW-K3S-008",
@@ -154,6 +170,7 @@ RULES = (
         detected="The actions in the template are compared with the functions and fields of the release.",
         messages=("panic: template: compiled_template", 'function "filepathjoin" not defined', "can't evaluate field"),
         sources=(_TEXTS,),
+        instead_of=_COPY,
     ),
     Rule(
         "GW-K3S-009",
@@ -168,6 +185,7 @@ RULES = (
         detected=_BY_FILES,
         messages=('invalid plugin key URI "cri" expect io.containerd.x.vx', 'no runtime for "nvidia" is configured'),
         sources=("containerd/containerd RELEASES.md",),
+        instead_of=_COPY,
     ),
     Rule(
         "GW-K3S-010",
@@ -183,6 +201,7 @@ RULES = (
         detected=_BY_FILES,
         messages=("Ignoring unknown key in TOML for plugin", "cni plugin not initialized"),
         sources=("containerd/containerd cmd/containerd/server/config/config.go",),
+        instead_of=_COPY,
     ),
     Rule(
         "GW-K3S-011",
@@ -197,6 +216,7 @@ RULES = (
         detected=_BY_FILES,
         messages=("Waiting for containerd startup",),
         sources=(_SOURCE,),
+        instead_of=(*_COPY, "GW-K3S-010"),
     ),
     Rule(
         "GW-K3S-012",
@@ -211,6 +231,7 @@ RULES = (
         detected=_BY_FILES,
         messages=("unsupported config version `3`",),
         sources=(_SOURCE,),
+        instead_of=("GW-K3S-001", "GW-RUNTIME-001"),
     ),
     Rule(
         "GW-K3S-013",
@@ -252,6 +273,7 @@ RULES = (
         detected=_BY_FILES,
         messages=('no runtime for "nvidia" is configured', "Ignoring unknown key in TOML for plugin"),
         sources=("containerd/containerd cmd/containerd/server/config/config.go",),
+        instead_of=_COPY,
     ),
     Rule(
         "GW-K3S-018",
@@ -268,6 +290,7 @@ RULES = (
         detected="A template without any action names the runtime below /usr/local/nvidia/toolkit.",
         messages=("pod sandbox has changed", "runtime core not ready"),
         sources=("NVIDIA/gpu-operator#992", "NVIDIA/gpu-operator#473", "rancher/rke2#8752"),
+        instead_of=_COPY,
     ),
     Rule(
         "GW-K3S-025",
@@ -281,5 +304,6 @@ RULES = (
         detected="The template is parsed with its simple actions filled in.",
         messages=("containerd exited", "failed to load TOML"),
         sources=(_SOURCE,),
+        instead_of=_COPY,
     ),
 )

@@ -54,7 +54,11 @@ def _edited(probe: Probe) -> Verdict | None:
     if not foreign:
         return None
     shown = tuple(line_of(_RENDERED, line, number) for number, line in (tables or foreign)[:5])
-    return Verdict((*shown, f"{len(foreign)} lines are not in {_TEMPLATE}")) if tables else None
+    return (
+        Verdict((*shown, f"{len(foreign)} lines are not in {_TEMPLATE}"), about=frozenset((_RENDERED,)))
+        if tables
+        else None
+    )
 
 
 def _waits(probe: Probe) -> Verdict | None:
@@ -83,7 +87,9 @@ def _systemd_cgroup(probe: Probe) -> Verdict | None:
     if runc is None or runc.options.get("SystemdCgroup") is True:
         return None
     wrong = [n for n in _HANDLERS if n in runtime.handlers and runtime.handlers[n].options.get("SystemdCgroup") is True]
-    return Verdict(tuple(f"{runtime.config_path}: {name}: SystemdCgroup = true" for name in wrong)) if wrong else None
+    evidence = tuple(f"{runtime.config_path}: {name}: SystemdCgroup = true" for name in wrong)
+    about = frozenset((runtime.config_path or "", *(f"cgroup driver of handler {name}" for name in wrong)))
+    return Verdict(evidence, about=about) if wrong else None
 
 
 def _old_shim(probe: Probe) -> Verdict | None:
@@ -94,7 +100,10 @@ def _old_shim(probe: Probe) -> Verdict | None:
     if not old:
         return None
     version = f" (cgroup version {probe.facts.state.cgroup_version})" if probe.facts.state.cgroup_version else ""
-    return Verdict(tuple(f"{runtime.config_path}: {name}: runtime_type io.containerd.runc.v1{version}" for name in old))
+    return Verdict(
+        tuple(f"{runtime.config_path}: {name}: runtime_type io.containerd.runc.v1{version}" for name in old),
+        about=frozenset(f"shim of handler {name}" for name in old),
+    )
 
 
 def _revision(probe: Probe) -> Verdict | None:
@@ -123,6 +132,7 @@ RULES = (
         detected="Tables of the rendered file are looked for in the template.",
         messages=('no runtime for "nvidia" is configured',),
         sources=(_WRAPPER,),
+        instead_of=("GW-RUNTIME-012",),
     ),
     Rule(
         "GW-MICROK8S-002",
@@ -161,6 +171,7 @@ RULES = (
         detected="SystemdCgroup of the NVIDIA handlers against that of runc.",
         messages=('expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups',),
         sources=("canonical/microk8s microk8s-resources/default-args/containerd-template.toml",),
+        instead_of=("GW-CONTAINERD-014", "GW-RUNTIME-009"),
     ),
     Rule(
         "GW-MICROK8S-005",
@@ -175,6 +186,7 @@ RULES = (
         detected="runtime_type of its handlers and the version of the snap.",
         messages=('failed to start shim: failed to resolve runtime path: runtime "io.containerd.runc.v1"',),
         sources=(_WRAPPER, "containerd/containerd RELEASES.md"),
+        instead_of=("GW-CONTAINERD-015",),
     ),
     Rule(
         "GW-MICROK8S-006",

@@ -73,6 +73,7 @@ RULES = (
         effect="GPUs reach pods only when the host gave them to this container.",
         detected="/kind or /kic.txt of the node images is there.",
         sources=("kubernetes-sigs/kind images/base", "kubernetes/minikube deploy/kicbase"),
+        instead_of=("GW-RUNTIME-005",),
     ),
     Rule(
         "GW-KUBE-008",
@@ -112,6 +113,7 @@ RULES = (
         detected="By the kubelet's version and its flag --container-runtime.",
         messages=("unknown flag: --network-plugin", "Using dockershim is deprecated"),
         sources=("kubernetes/kubernetes CHANGELOG-1.24.md",),
+        instead_of=("GW-RUNTIME-005",),
     ),
     Rule(
         "GW-KUBE-011",
@@ -124,5 +126,6 @@ RULES = (
         effect="Its GPUs cannot be used in pods.",
         detected="By the options of its service.",
         sources=("k3s-io/k3s pkg/cli/server/server.go", "k0sproject/k0s docs/worker-node-config.md"),
+        instead_of=("GW-RUNTIME-005",),
     ),
 )

@@ -8,11 +8,29 @@ from gpuwizard.facts.kubernetes.release import KubeRelease
 from gpuwizard.facts.model import HostFile, Probe
 from gpuwizard.facts.text import load_toml
 from gpuwizard.findings.kubernetes.words import documents, line_of, release_of
-from gpuwizard.findings.rule import Rule, Verdict, installed_gpus
+from gpuwizard.findings.rule import KUBELET, NVIDIA_HANDLER, Rule, Verdict, installed_gpus
+from gpuwizard.findings.runtimes.words import whole
 
 __all__ = ["RULES"]
 
 _CRI_V2, _CRI_V3 = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1."
+_BROKEN = (
+    "GW-CONTAINERD-001",
+    "GW-CONTAINERD-002",
+    "GW-CONTAINERD-003",
+    "GW-CONTAINERD-006",
+    "GW-CONTAINERD-014",
+    "GW-RUNTIME-001",
+    "GW-RUNTIME-002",
+    "GW-RUNTIME-003",
+    "GW-RUNTIME-004",
+    "GW-RUNTIME-006",
+    "GW-RUNTIME-009",
+    "GW-RUNTIME-010",
+    "GW-RUNTIME-012",
+    "GW-KUBE-005",
+)
+"""What else is true of a containerd with such a drop-in."""
 _SETUP = "canonical/k8sd pkg/k8sd/setup/containerd.go"
 _RESTART = "`snap restart k8s.containerd`"
 
@@ -60,7 +78,15 @@ def _partial(probe: Probe) -> Verdict | None:
     if isinstance(runtimes, Mapping) and "runc" in runtimes:
         return None
     names = ", ".join(sorted(str(name) for name in runtimes)) if isinstance(runtimes, Mapping) else "none"
-    return Verdict((line_of(file.path, f"its CRI table replaces the whole one; handlers in it: {names}"),))
+    shown = line_of(file.path, f"its CRI table replaces the whole one; handlers in it: {names}")
+    return Verdict((shown,), about=_subject(probe))
+
+
+def _subject(probe: Probe) -> frozenset[str]:
+    """The snap's containerd with all that comes of its files."""
+    root, runtime = _root(probe), probe.facts.kubelet_runtime
+    own = whole(runtime) if runtime is not None else frozenset()
+    return own | {KUBELET, NVIDIA_HANDLER, *((root[0],) if root is not None else ())}
 
 
 def _version_3(probe: Probe) -> Verdict | None:
@@ -76,7 +102,7 @@ def _version_3(probe: Probe) -> Verdict | None:
     root = _root(probe)
     if not found or root is None or root[1].get("version") != 2:
         return None
-    return Verdict((*found, f"{root[0]}: version = 2"))
+    return Verdict((*found, f"{root[0]}: version = 2"), about=_subject(probe))
 
 
 def _docker(probe: Probe) -> Verdict | None:
@@ -123,6 +149,7 @@ RULES = (
         detected="The drop-ins that config.toml imports are read in containerd's order.",
         messages=('no corresponding runtime configured in `containerd.runtimes` for `default_runtime_name = "runc"`',),
         sources=("canonical/k8s-snap#1991", _SETUP),
+        instead_of=_BROKEN,
     ),
     Rule(
         "GW-SNAP-002",
@@ -137,6 +164,7 @@ RULES = (
         detected="Version and plugin names of the drop-ins that config.toml imports.",
         messages=("drop-in config version 3 higher than root config version 2", "unsupported config version `3`"),
         sources=(_SETUP, "canonical/k8s-snap#2529"),
+        instead_of=_BROKEN,
     ),
     Rule(
         "GW-SNAP-003",
@@ -180,5 +208,6 @@ RULES = (
         detected="By the version of the snap.",
         messages=("unresolvable CDI devices",),
         sources=("canonical/k8s-snap#2388",),
+        instead_of=("GW-CONTAINERD-017",),
     ),
 )

@@ -1,11 +1,12 @@
 """Rules about CRI-O: its files, its handlers, and the folder that it does not read (`runtimes.md §9`)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gpuwizard.facts.model import ConfigWarning, Probe, RuntimeFacts
 from gpuwizard.facts.model.runtime import ConfigWarningKind
-from gpuwizard.findings.rule import Rule, Verdict, shown_runtime
-from gpuwizard.findings.runtimes.words import shown_warning
+from gpuwizard.findings.rule import NVIDIA_HANDLER, Rule, Verdict, shown_runtime
+from gpuwizard.findings.runtimes.words import concerns, shown_warning, whole
 
 __all__ = ["RULES"]
 
@@ -23,7 +24,8 @@ def _warned(probe: Probe, kind: ConfigWarningKind) -> Verdict | None:
     ]
     if not found:
         return None
-    return Verdict((shown_runtime(found[0][0]), *(shown_warning(warning) for _, warning in found)))
+    evidence = (shown_runtime(found[0][0]), *(shown_warning(warning) for _, warning in found))
+    return Verdict(evidence, about=concerns(probe, found))
 
 
 def _no_toml(probe: Probe) -> Verdict | None:
@@ -36,8 +38,13 @@ def _undefined(probe: Probe) -> Verdict | None:
         if default is None or not runtime.handlers or default in runtime.handlers or runtime.version is None:
             continue
         names = ", ".join(sorted(runtime.handlers))
-        return Verdict((shown_runtime(runtime), f'default_runtime = "{default}"', f"handlers: {names}"))
+        evidence = (shown_runtime(runtime), f'default_runtime = "{default}"', f"handlers: {names}")
+        return Verdict(evidence, about=_subject(runtime, default))
     return None
+
+
+def _subject(runtime: RuntimeFacts, default: str) -> frozenset[str]:
+    return whole(runtime) | ({NVIDIA_HANDLER} if default == "nvidia" else frozenset())
 
 
 def _unread(probe: Probe) -> Verdict | None:
@@ -45,7 +52,11 @@ def _unread(probe: Probe) -> Verdict | None:
 
 
 def _backup(probe: Probe) -> Verdict | None:
-    return _warned(probe, "backup")
+    """A copy that is read last may bring the program of a former handler back."""
+    verdict = _warned(probe, "backup")
+    if verdict is None or NVIDIA_HANDLER not in verdict.about:
+        return verdict
+    return replace(verdict, about=verdict.about | {"program of handler nvidia"})
 
 
 RULES: tuple[Rule, ...] = (
@@ -62,6 +73,14 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=("unable to decode configuration", "update config from path: walk path"),
         sources=(f"{_CONFIG} UpdateFromDropInFile",),
+        instead_of=(
+            "GW-RUNTIME-001",
+            "GW-RUNTIME-004",
+            "GW-RUNTIME-006",
+            "GW-RUNTIME-010",
+            "GW-RUNTIME-012",
+            "GW-KUBE-005",
+        ),
     ),
     Rule(
         "GW-CRIO-002",
@@ -75,6 +94,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=("no runtime entry table [crio.runtime.runtimes.nvidia] was found",),
         sources=(f"{_CONFIG} ValidateDefaultRuntime",),
+        instead_of=("GW-RUNTIME-001", "GW-RUNTIME-006", "GW-RUNTIME-010", "GW-RUNTIME-012", "GW-KUBE-005"),
     ),
     Rule(
         "GW-CRIO-003",
@@ -88,6 +108,7 @@ RULES: tuple[Rule, ...] = (
         detected="There are files in /etc/crio/conf.d.",
         messages=("failed to find runtime handler nvidia from runtime list",),
         sources=("cri-o/cri-o docs/crio.conf.d.5.md", "NVIDIA/cloud-native-docs container-toolkit/install-guide.md"),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-CRIO-004",
@@ -101,5 +122,6 @@ RULES: tuple[Rule, ...] = (
         effect="Old settings win over the new ones at the next start.",
         detected=_BY_FILES,
         sources=(f"{_CONFIG} UpdateFromPath",),
+        instead_of=("GW-RUNTIME-007", "GW-RUNTIME-008"),
     ),
 )

@@ -8,21 +8,37 @@ from gpuwizard.facts.model.runtime import ConfigWarningKind
 from gpuwizard.findings.model import Severity
 from gpuwizard.findings.rule import Rule, Verdict, shown_runtime
 from gpuwizard.findings.runtimes.words import (
+    concerns,
     containerds,
     release_of,
     shown_warning,
     shown_warnings,
     warned,
+    whole,
     works_now,
 )
 
-__all__ = ["RULES"]
+__all__ = ["NO_START", "OTHER_SETTINGS", "RULES"]
 
 _LOADER = "containerd/containerd cmd/containerd/server/config/config.go"
 _BY_FILES = (
     "The root file and all that it imports are parsed and held against what this release of containerd reads, and "
     "against its own `config dump`."
 )
+NO_START = (
+    "GW-RUNTIME-001",
+    "GW-RUNTIME-002",
+    "GW-RUNTIME-003",
+    "GW-RUNTIME-004",
+    "GW-RUNTIME-006",
+    "GW-RUNTIME-010",
+    "GW-RUNTIME-012",
+    "GW-KUBE-005",
+)
+"""What else is true of a containerd that does not start with its files, or will not (GW-RUNTIME-012: a restart is the
+last thing it needs)."""
+OTHER_SETTINGS = ("GW-RUNTIME-001", "GW-RUNTIME-009", "GW-RUNTIME-012", "GW-CONTAINERD-014")
+"""What else is true of a containerd that drops settings of its files."""
 _OWN_RULES: frozenset[ConfigWarningKind] = frozenset(
     ("twice", "stub-versioned", "missing-import", "version", "newer-drop-in", "old-table")
 )
@@ -38,7 +54,12 @@ def _refused(probe: Probe) -> Verdict | None:
         evidence = [shown_runtime(runtime), *(shown_warning(w) for w in broken)]
         if runtime.effective_error:
             evidence.append(runtime.effective_error)
-        return Verdict(tuple(dict.fromkeys(evidence)), title=_when(runtime), severity=_how_bad(runtime))
+        return Verdict(
+            tuple(dict.fromkeys(evidence)),
+            title=_when(runtime),
+            severity=_how_bad(runtime),
+            about=concerns(probe, [(runtime, warning) for warning in broken]) | whole(runtime),
+        )
     return None
 
 
@@ -84,7 +105,11 @@ def _rule(
         if any(works_now(runtime) for runtime in runtimes) and fatal:
             evidence = (*evidence, "it runs: it was started before these files were written")
         severities = [_how_bad(runtime) for runtime in runtimes]
-        return Verdict(evidence, severity=severities[0] if None not in severities else None)
+        severity = severities[0] if None not in severities else None
+        about = concerns(probe, found)
+        if "late-key" in kinds:  # an `imports` line among them: then nothing is imported
+            about |= concerns(probe, warned(probe, "not-imported"))
+        return Verdict(evidence, severity=severity, about=about)
 
     return check
 
@@ -103,6 +128,7 @@ RULES: tuple[Rule, ...] = (
         detected="`containerd config dump` runs the daemon's own loader on the same files; it ended with an error.",
         messages=("containerd: failed to load TOML", "failed to unmarshal TOML"),
         sources=(_LOADER, "NVIDIA/nvidia-container-toolkit#982"),
+        instead_of=NO_START,
     ),
     Rule(
         "GW-CONTAINERD-009",
@@ -116,6 +142,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=("duplicated tables", "key was defined twice", "table nvidia already exists"),
         sources=("pelletier/go-toml", _LOADER),
+        instead_of=("GW-CONTAINERD-001", *NO_START),
     ),
     Rule(
         "GW-CONTAINERD-027",
@@ -130,6 +157,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=("unsupported config version `3`", "expected containerd config version equal to or less than"),
         sources=("containerd/containerd RELEASES.md", _LOADER),
+        instead_of=("GW-CONTAINERD-001", *NO_START),
     ),
     Rule(
         "GW-CONTAINERD-013",
@@ -145,6 +173,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=('invalid disabled plugin URI "cri" expect io.containerd.x.vx',),
         sources=("docker/containerd-packaging common/containerd.toml", _LOADER),
+        instead_of=("GW-CONTAINERD-001", *NO_START),
     ),
     Rule(
         "GW-CONTAINERD-005",
@@ -159,6 +188,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=('invalid plugin key URI "cri" expect io.containerd.x.vx',),
         sources=("containerd/containerd services/server/config/config.go",),
+        instead_of=("GW-CONTAINERD-001", *NO_START),
     ),
     Rule(
         "GW-CONTAINERD-028",
@@ -174,6 +204,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=('no runtime for "nvidia" is configured',),
         sources=(_LOADER,),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-CONTAINERD-006",
@@ -188,6 +219,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=('expected cgroupsPath to be of format "slice:prefix:name"', 'no runtime for "nvidia" is configured'),
         sources=(_LOADER, "containerd/containerd internal/cri/config/config.go"),
+        instead_of=OTHER_SETTINGS,
     ),
     Rule(
         "GW-CONTAINERD-007",
@@ -201,6 +233,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=("Ignoring unknown key in TOML for plugin",),
         sources=("containerd/containerd RELEASES.md", _LOADER),
+        instead_of=OTHER_SETTINGS,
     ),
     Rule(
         "GW-CONTAINERD-008",
@@ -217,6 +250,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILES,
         messages=("Ignoring unknown key in TOML for plugin",),
         sources=(_LOADER,),
+        instead_of=(*OTHER_SETTINGS, "GW-CONTAINERD-022"),
     ),
     Rule(
         "GW-CONTAINERD-010",
@@ -230,5 +264,6 @@ RULES: tuple[Rule, ...] = (
         effect="Nothing is imported (or the version counts as missing), silently.",
         detected=_BY_FILES,
         sources=("toml.io v1.0.0", _LOADER),
+        instead_of=("GW-RUNTIME-001", "GW-CONTAINERD-008", "GW-CONTAINERD-019"),
     ),
 )

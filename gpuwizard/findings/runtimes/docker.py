@@ -4,14 +4,23 @@ from collections.abc import Iterator
 
 from gpuwizard.facts.model import ConfigWarning, Probe, RuntimeFacts
 from gpuwizard.facts.model.runtime import ConfigWarningKind
-from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, shown_runtime
-from gpuwizard.findings.runtimes.words import is_nvidia, shown_warning
+from gpuwizard.findings.rule import KUBELET, NVIDIA_HANDLER, Rule, Verdict, installed_gpus, shown_runtime
+from gpuwizard.findings.runtimes.words import config_of, is_nvidia, shown_warning
 
 __all__ = ["RULES"]
 
 _CONFIG = "moby/moby daemon/config/config.go"
 _BUILT_IN = ("runc", "io.containerd.runc.v2")
 _BY_FILE = "daemon.json is read as dockerd reads it, and held against the daemon's command line."
+_BROKEN = (
+    "GW-DOCKER-006",
+    "GW-RUNTIME-001",
+    "GW-RUNTIME-004",
+    "GW-RUNTIME-006",
+    "GW-RUNTIME-010",
+    "GW-KUBE-005",
+)
+"""What else is true of a Docker that does not start with its files."""
 _CHECK = "`dockerd --validate` says whether it would start."
 
 
@@ -33,8 +42,13 @@ def _as_verdict(found: tuple[RuntimeFacts, list[ConfigWarning]] | None) -> Verdi
     runtime, warnings = found
     evidence = (shown_runtime(runtime), *(shown_warning(warning) for warning in warnings))
     if runtime.running:
-        return Verdict((*evidence, "dockerd runs: it was started before, or with other flags"))
-    return Verdict(evidence)
+        evidence = (*evidence, "dockerd runs: it was started before, or with other flags")
+    return Verdict(evidence, about=_subject(runtime))
+
+
+def _subject(runtime: RuntimeFacts) -> frozenset[str]:
+    """This Docker, and the kubelet with the handler that it misses where it is the kubelet's."""
+    return config_of(runtime) | ({KUBELET, NVIDIA_HANDLER} if runtime.used_by_kubelet else frozenset())
 
 
 def _no_json(probe: Probe) -> Verdict | None:
@@ -57,7 +71,8 @@ def _undefined(probe: Probe) -> Verdict | None:
         if default.startswith("io.containerd.") or "/" in default:  # a shim by its name or path needs no entry
             continue
         names = ", ".join(sorted(runtime.handlers)) or "none"
-        return Verdict((shown_runtime(runtime), f'"default-runtime": "{default}"', f"runtimes: {names}"))
+        evidence = (shown_runtime(runtime), f'"default-runtime": "{default}"', f"runtimes: {names}")
+        return Verdict(evidence, about=_subject(runtime))
     return None
 
 
@@ -99,7 +114,8 @@ def _kubelets(probe: Probe) -> Verdict | None:
             shown_runtime(runtime),
             f"the kubelet uses it through {runtime.bridge or 'dockershim'}",
             f"default runtime: {default}",
-        )
+        ),
+        about=_subject(runtime),
     )
 
 
@@ -138,6 +154,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILE,
         messages=("unable to configure the Docker daemon with file /etc/docker/daemon.json: invalid character",),
         sources=(_CONFIG,),
+        instead_of=_BROKEN,
     ),
     Rule(
         "GW-DOCKER-002",
@@ -152,6 +169,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILE,
         messages=("the following directives are specified both as a flag and in the configuration file",),
         sources=(f"{_CONFIG} findConfigurationConflicts",),
+        instead_of=_BROKEN,
     ),
     Rule(
         "GW-DOCKER-003",
@@ -165,6 +183,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILE,
         messages=("specified default runtime 'nvidia' does not exist",),
         sources=("moby/moby daemon/runtime_unix.go",),
+        instead_of=_BROKEN,
     ),
     Rule(
         "GW-DOCKER-004",
@@ -207,6 +226,7 @@ RULES: tuple[Rule, ...] = (
         detected="The kubelet's endpoint is cri-dockerd, and daemon.json says which runtime is the default.",
         messages=("Incompatible strategy detected auto", "could not load NVML library: libnvidia-ml.so.1"),
         sources=("Mirantis/cri-dockerd", "NVIDIA/k8s-device-plugin README.md"),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-DOCKER-007",
@@ -259,5 +279,6 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_FILE,
         messages=("the following directives don't match any configuration option",),
         sources=(f"{_CONFIG} findConfigurationConflicts",),
+        instead_of=_BROKEN,
     ),
 )

@@ -1,12 +1,14 @@
 """Rules about drop-ins: what imports them, what they replace, and who else writes them (`runtimes.md §1.3`, `§7`)."""
 
 import posixpath
-import re
 
 from gpuwizard.facts.model import Probe, RuntimeFacts
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, shown_runtime
+from gpuwizard.findings.runtimes.dialects import NO_START, OTHER_SETTINGS
 from gpuwizard.findings.runtimes.words import (
+    concerns,
     containerds,
+    defines_nvidia,
     release_of,
     shown_warning,
     shown_warnings,
@@ -21,7 +23,6 @@ _LOADER = "containerd/containerd cmd/containerd/server/config/config.go"
 _CTK = "NVIDIA/nvidia-container-toolkit pkg/config/engine/containerd"
 _OURS = "99-gpuwizard-nvidia.toml"
 _CTKS = "99-nvidia.toml"
-_NVIDIA = re.compile(rb"runtimes\s*\.\s*[\"']?nvidia[\"']?\s*[\].]")
 _BY_IMPORTS = "The root file's imports are followed as containerd does it, and every file of conf.d is looked at."
 
 
@@ -32,22 +33,22 @@ def _replaced(probe: Probe) -> Verdict | None:
     evidence = shown_warnings(found)
     if any(works_now(runtime) and runtime.config_newer_than_process for runtime, _ in found):
         evidence = (*evidence, "it still runs on its former files")
-    return Verdict(evidence)
+    return Verdict(evidence, about=concerns(probe, found))
 
 
 def _newer(probe: Probe) -> Verdict | None:
     found = warned(probe, "newer-drop-in")
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _older(probe: Probe) -> Verdict | None:
     found = warned(probe, "older-drop-in")
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _missing(probe: Probe) -> Verdict | None:
     found = warned(probe, "missing-import")
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _not_imported(probe: Probe) -> Verdict | None:
@@ -59,12 +60,12 @@ def _not_imported(probe: Probe) -> Verdict | None:
         f"{path}: imports {', '.join(runtime.imports) if runtime.imports else 'nothing'}"
         for path, runtime in roots.items()
     ]
-    return Verdict((*evidence, *(shown_warning(w) for _, w in found)))
+    return Verdict((*evidence, *(shown_warning(w) for _, w in found)), about=concerns(probe, found))
 
 
 def _backups(probe: Probe) -> Verdict | None:
     found = warned(probe, "backup")
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _both(probe: Probe) -> Verdict | None:
@@ -72,19 +73,14 @@ def _both(probe: Probe) -> Verdict | None:
     for runtime in containerds(probe):
         names = {posixpath.basename(path): path for path in runtime.config_files}
         pair = [names[name] for name in (_CTKS, _OURS) if name in names]
-        if len(pair) == 2 and all(_has_nvidia(probe, path) for path in pair):
+        if len(pair) == 2 and all(defines_nvidia(probe, path) for path in pair):
             return Verdict((shown_runtime(runtime), *(f"{path}: defines handler nvidia" for path in pair)))
     return None
 
 
-def _has_nvidia(probe: Probe, path: str) -> bool:
-    file = probe.files.get(path)
-    return file is not None and file.content is not None and _NVIDIA.search(file.content.raw) is not None
-
-
 def _overridden(probe: Probe) -> Verdict | None:
     found = warned(probe, "overridden")
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _stub(probe: Probe) -> Verdict | None:
@@ -92,7 +88,7 @@ def _stub(probe: Probe) -> Verdict | None:
     if probe.facts.kubelet_runtime is not None or not installed_gpus(probe):
         return None
     found = [(r, w) for r, w in warned(probe, "stub") if _dockers(r)]
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _dockers(runtime: RuntimeFacts) -> bool:
@@ -118,6 +114,7 @@ RULES: tuple[Rule, ...] = (
             "containerd://Unknown",
         ),
         sources=(_MERGE, "containerd/containerd#5837", "canonical/k8s-snap#1991", "k0sproject/k0s#6547"),
+        instead_of=("GW-RUNTIME-001", "GW-RUNTIME-002", "GW-RUNTIME-003", *OTHER_SETTINGS[1:]),
     ),
     Rule(
         "GW-CONTAINERD-003",
@@ -135,6 +132,7 @@ RULES: tuple[Rule, ...] = (
             "unsupported config version `3`",
         ),
         sources=(_LOADER, "containerd/containerd commit 21248d007", "containerd/containerd commit a8ed54668"),
+        instead_of=("GW-CONTAINERD-001", *NO_START, *OTHER_SETTINGS[1:]),
     ),
     Rule(
         "GW-CONTAINERD-004",
@@ -149,6 +147,7 @@ RULES: tuple[Rule, ...] = (
         detected="The version lines of root file and drop-ins, and what `config dump` shows.",
         messages=("Ignoring unknown key in TOML for plugin", 'no runtime for "nvidia" is configured'),
         sources=(_LOADER,),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-CONTAINERD-011",
@@ -162,6 +161,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_IMPORTS,
         messages=("no such file or directory", "containerd: failed to load TOML"),
         sources=(_LOADER,),
+        instead_of=("GW-CONTAINERD-001", *NO_START),
     ),
     Rule(
         "GW-CONTAINERD-019",
@@ -179,6 +179,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_IMPORTS,
         messages=('no runtime for "nvidia" is configured',),
         sources=("containerd/containerd commit 9ca659a53", "NVIDIA/gpu-operator#598", "NVIDIA/gpu-operator#1651", _CTK),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-CONTAINERD-018",

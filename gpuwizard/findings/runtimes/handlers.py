@@ -5,6 +5,8 @@ from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
 from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, shown_runtime
 from gpuwizard.findings.runtimes.words import (
     OPERATOR_FOLDER,
+    concerns,
+    config_of,
     containerds,
     is_nvidia,
     plan_can_edit,
@@ -43,6 +45,7 @@ def _unlike(probe: Probe) -> Verdict | None:
             tuple(evidence),
             severity=None if runtime.used_by_kubelet is not False else "warning",
             fixable=wrong == ["nvidia"] and _plan_edits(probe, runtime),
+            about=config_of(runtime) | {f"cgroup driver of handler {name}" for name in wrong},
         )
     return None
 
@@ -67,7 +70,8 @@ def _removed_shim(probe: Probe) -> Verdict | None:
             continue
         evidence = (shown_runtime(runtime), *(shown_handler(name, runtime.handlers[name]) for name in names))
         matters = runtime.default_handler in names or any(is_nvidia(n, runtime.handlers[n]) for n in names)
-        return Verdict(evidence, severity="error" if matters else None)
+        about = frozenset(f"shim of handler {name}" for name in names)
+        return Verdict(evidence, severity="error" if matters else None, about=about)
     return None
 
 
@@ -105,7 +109,7 @@ def _no_cdi(probe: Probe) -> Verdict | None:
 
 def _misplaced(probe: Probe) -> Verdict | None:
     found = warned(probe, "misplaced")
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _removed_keys(probe: Probe) -> Verdict | None:
@@ -114,7 +118,7 @@ def _removed_keys(probe: Probe) -> Verdict | None:
         for runtime, warning in warned(probe, "removed", "cgroup-key")
         if (release := release_of(runtime)) is not None and release.major >= 2
     ]
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _cgroup_key(probe: Probe) -> Verdict | None:
@@ -123,12 +127,12 @@ def _cgroup_key(probe: Probe) -> Verdict | None:
         for runtime, warning in warned(probe, "cgroup-key")
         if (release := release_of(runtime)) is not None and release.major < 2
     ]
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 def _mirrors(probe: Probe) -> Verdict | None:
     found = warned(probe, "mirrors")
-    return Verdict(shown_warnings(found)) if found else None
+    return Verdict(shown_warnings(found), about=concerns(probe, found)) if found else None
 
 
 RULES: tuple[Rule, ...] = (
@@ -147,6 +151,7 @@ RULES: tuple[Rule, ...] = (
         detected=_BY_DUMP,
         messages=('expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got "/kubepods/',),
         sources=("containerd/containerd docs/cri/config.md", "canonical/k8s-snap#2529"),
+        instead_of=("GW-RUNTIME-009",),
     ),
     Rule(
         "GW-CONTAINERD-015",
@@ -217,6 +222,7 @@ RULES: tuple[Rule, ...] = (
         detected="Every key of the handlers' tables in containerd's files is looked at.",
         messages=("Ignoring unknown key in TOML for plugin",),
         sources=(_CRI_CONFIG,),
+        instead_of=("GW-RUNTIME-001",),
     ),
     Rule(
         "GW-CONTAINERD-024",
@@ -244,6 +250,7 @@ RULES: tuple[Rule, ...] = (
         detected="The keys of containerd's files; nothing is said while the plugin is loaded.",
         messages=("`systemd_cgroup` only works for runtime io.containerd.runtime.v1.linux",),
         sources=("containerd/containerd pkg/cri/config/config.go ValidatePluginConfig",),
+        instead_of=("GW-RUNTIME-003", "GW-RUNTIME-012"),
     ),
     Rule(
         "GW-CONTAINERD-026",
@@ -258,5 +265,6 @@ RULES: tuple[Rule, ...] = (
         detected="The tables of containerd's files and its `config dump`; nothing is said while the plugin is loaded.",
         messages=("`mirrors` cannot be set when `config_path` is provided",),
         sources=("containerd/containerd docs/hosts.md", _CRI_CONFIG),
+        instead_of=("GW-RUNTIME-003", "GW-RUNTIME-012"),
     ),
 )

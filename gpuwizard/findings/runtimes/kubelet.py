@@ -1,10 +1,22 @@
 """Rules about the runtime that the kubelet uses, whichever it is: its handlers, its state, its cgroup driver."""
 
+from dataclasses import replace
+
 from gpuwizard.facts.model import Probe, RuntimeFacts
-from gpuwizard.findings.rule import NVIDIA_HANDLERS, Rule, Verdict, installed_gpus, shown_runtime
+from gpuwizard.findings.kubernetes.words import plan_may_act
+from gpuwizard.findings.rule import (
+    KUBELET,
+    NVIDIA_HANDLER,
+    NVIDIA_HANDLERS,
+    Rule,
+    Verdict,
+    installed_gpus,
+    shown_runtime,
+)
 from gpuwizard.findings.runtimes.service import is_looping
 from gpuwizard.findings.runtimes.words import (
     OPERATOR_FOLDER,
+    config_of,
     is_nvidia,
     plan_can_edit,
     release_of,
@@ -23,6 +35,11 @@ _BY_FILE_TEST = "Each handler's BinaryName, runtime_path or path is looked for o
 
 
 def _no_handler(probe: Probe) -> Verdict | None:
+    verdict = _unknown_handler(probe)
+    return None if verdict is None else replace(verdict, about=frozenset((NVIDIA_HANDLER,)))
+
+
+def _unknown_handler(probe: Probe) -> Verdict | None:
     runtime = probe.facts.kubelet_runtime
     if runtime is None or not installed_gpus(probe) or not runtime.handlers:
         return None
@@ -40,7 +57,7 @@ def _no_handler(probe: Probe) -> Verdict | None:
         if probe.facts.kubernetes.templates:
             cause = f"A template ({probe.facts.kubernetes.templates[0]}) replaces what {flavour} would write by itself."
         remedy = "Restart the service: gpuwizard's plan does that." if toolkit else "Install the toolkit first."
-        ours = toolkit and flavour == "k3s" and not probe.facts.kubernetes.templates
+        ours = toolkit and flavour == "k3s" and not probe.facts.kubernetes.templates and plan_may_act(probe)
         return Verdict(tuple(evidence), cause=cause, remedy=remedy, fixable=ours)
     if not toolkit:
         return Verdict(tuple(evidence), remedy="Install the toolkit first; gpuwizard's plan then adds the handler.")
@@ -70,9 +87,10 @@ def _default_undefined(probe: Probe) -> Verdict | None:
         evidence = [shown_runtime(runtime), f"default_runtime_name = {default!r}", f"handlers: {names}"]
         evidence += [shown_warning(w) for w in runtime.warnings if w.kind == "replaced"]
         if not works_now(runtime):
-            return Verdict(tuple(evidence))
+            return Verdict(tuple(evidence), about=config_of(runtime))
         return Verdict(
-            (*evidence, "it runs and serves: it was started before these files were written"),
+            about=config_of(runtime),
+            evidence=(*evidence, "it runs and serves: it was started before these files were written"),
             title="the default handler is not defined, and the next restart shows it",
         )
     return None
@@ -86,7 +104,7 @@ def _cri_down(probe: Probe) -> Verdict | None:
     if runtime.effective_error:
         evidence.append(runtime.effective_error)
     evidence += [shown_warning(w) for w in runtime.warnings if w.kind in ("stub", "mirrors", "cgroup-key")]
-    return Verdict(tuple(evidence))
+    return Verdict(tuple(evidence), about=config_of(runtime))
 
 
 def _unreadable(probe: Probe) -> Verdict | None:
@@ -94,7 +112,7 @@ def _unreadable(probe: Probe) -> Verdict | None:
         if runtime.effective_error is None or not runtime.used_by_kubelet or runtime.cri == "error":
             continue
         if runtime.kind != "containerd" or not (runtime.refused or _has_syntax_error(runtime)):
-            return Verdict((shown_runtime(runtime), runtime.effective_error))
+            return Verdict((shown_runtime(runtime), runtime.effective_error), about=config_of(runtime))
     return None
 
 
@@ -106,6 +124,8 @@ def _unknown_runtime(probe: Probe) -> Verdict | None:
     facts = probe.facts
     if facts.kubernetes.flavour in ("none", "unknown") or facts.kubelet_runtime is not None:
         return None
+    if facts.kubernetes.joined is False:
+        return None  # a kubelet that was never set up uses none yet
     if not installed_gpus(probe):
         return None
     found = tuple(
@@ -120,7 +140,8 @@ def _not_running(probe: Probe) -> Verdict | None:
     runtime = probe.facts.kubelet_runtime
     if runtime is None or runtime.running is not False or is_looping(runtime):
         return None
-    return Verdict((shown_runtime(runtime), f"unit: {runtime.unit or 'unknown'}", "no process of it was found"))
+    evidence = (shown_runtime(runtime), f"unit: {runtime.unit or 'unknown'}", "no process of it was found")
+    return Verdict(evidence, about=config_of(runtime) | {KUBELET})
 
 
 def _default_program(probe: Probe) -> Verdict | None:
@@ -131,6 +152,7 @@ def _default_program(probe: Probe) -> Verdict | None:
         return Verdict(
             (shown_runtime(runtime), f"default handler: {default}", f"{runtime.missing_binaries[default]}: not there"),
             fixable=_plan_repairs(probe, runtime, default),
+            about=frozenset(f"program of handler {name}" for name in runtime.missing_binaries),
         )
     return None
 
@@ -150,6 +172,7 @@ def _other_program(probe: Probe) -> Verdict | None:
             tuple(evidence),
             severity="error" if ours and not rest and installed_gpus(probe) else None,
             fixable=len(names) == 1 and _plan_repairs(probe, runtime, names[0]),
+            about=frozenset(f"program of handler {name}" for name in names),
         )
     return None
 
@@ -173,7 +196,10 @@ def _drivers_differ(probe: Probe) -> Verdict | None:
         evidence.append(f"{shown_handler(runtime.default_handler or '', handler, 'SystemdCgroup')}: {driver}")
     else:
         evidence.append(f"{runtime.kind}: {driver}")
-    return Verdict(tuple(evidence))
+    about = config_of(runtime)
+    if any(handler.options.get("SystemdCgroup") is True for handler in runtime.handlers.values()):
+        about |= {f"cgroup driver of handler {runtime.default_handler}"}  # that of this one handler alone
+    return Verdict(tuple(evidence), about=about)
 
 
 def _kubelet_asks(probe: Probe, runtime: RuntimeFacts) -> bool:
@@ -226,6 +252,7 @@ RULES = (
             "containerd/containerd#5837",
             "k0sproject/k0s#6547",
         ),
+        instead_of=("GW-RUNTIME-003", "GW-RUNTIME-012"),
     ),
     Rule(
         "GW-RUNTIME-003",
@@ -283,6 +310,7 @@ RULES = (
         detected="No process of the runtime was found below /proc.",
         messages=("container runtime is down", "connect: connection refused"),
         sources=("kubernetes/kubernetes pkg/kubelet/runtime.go",),
+        instead_of=("GW-KUBE-005",),
     ),
     Rule(
         "GW-RUNTIME-007",
@@ -302,6 +330,7 @@ RULES = (
             "fork/exec /usr/local/nvidia/toolkit/nvidia-container-runtime: no such file or directory",
         ),
         sources=("containerd/containerd core/runtime/v2", "cri-o/cri-o pkg/config/config.go ValidateRuntimePath"),
+        instead_of=("GW-TOOLKIT-001",),
     ),
     Rule(
         "GW-RUNTIME-008",

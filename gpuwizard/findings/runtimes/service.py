@@ -3,8 +3,9 @@
 import datetime
 
 from gpuwizard.facts.model import Probe, RuntimeFacts
-from gpuwizard.findings.rule import Rule, Verdict, installed_gpus, shown_runtime
-from gpuwizard.findings.runtimes.words import SIGHUP, is_nvidia
+from gpuwizard.findings.model import Severity
+from gpuwizard.findings.rule import KUBELET, Rule, Verdict, installed_gpus, shown_runtime
+from gpuwizard.findings.runtimes.words import SIGHUP, config_of, is_nvidia
 
 __all__ = ["RULES", "is_looping"]
 
@@ -34,7 +35,9 @@ def _loop(probe: Probe) -> Verdict | None:
             evidence.append(f"NRestarts={runtime.restarts}")
         if runtime.effective_error:
             evidence.append(runtime.effective_error)
-        return Verdict(tuple(evidence), severity="warning" if runtime.used_by_kubelet is False else None)
+        kubelet = frozenset((KUBELET,) if runtime.used_by_kubelet else ())
+        severity: Severity | None = "warning" if runtime.used_by_kubelet is False else None
+        return Verdict(tuple(evidence), severity=severity, about=config_of(runtime) | kubelet)
     return None
 
 
@@ -54,7 +57,7 @@ def _not_in_force(probe: Probe) -> Verdict | None:
             continue
         evidence = [shown_runtime(runtime)]
         evidence += [f"{path}: {written}" for path in runtime.changed_files if (written := _written(probe, path))]
-        return Verdict(tuple(evidence))
+        return Verdict(tuple(evidence), about=config_of(runtime))
     return None
 
 
@@ -161,6 +164,7 @@ RULES = (
         detected=f"{_BY_UNIT} ActiveState=activating with SubState=auto-restart, or failed after restarts.",
         messages=("Start request repeated too quickly.", "Scheduled restart job, restart counter is at"),
         sources=("systemd.service(5)", "NVIDIA/nvidia-container-toolkit#982"),
+        instead_of=("GW-RUNTIME-003", "GW-KUBE-005"),
     ),
     Rule(
         "GW-RUNTIME-011",

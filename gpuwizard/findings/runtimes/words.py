@@ -1,17 +1,21 @@
 """What several rules about runtimes ask: which containerds, what their files hold, whether gpuwizard's plan helps."""
 
+import re
 from collections.abc import Iterator
 
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import ConfigWarning, Handler, Probe, RuntimeFacts
 from gpuwizard.facts.model.runtime import ConfigWarningKind
 from gpuwizard.facts.runtimes.release import Release
-from gpuwizard.findings.rule import NVIDIA_HANDLERS, installed_gpus, shown_runtime
+from gpuwizard.findings.rule import KUBELET, NVIDIA_HANDLER, NVIDIA_HANDLERS, installed_gpus, shown_runtime
 
 __all__ = [
     "OPERATOR_FOLDER",
     "SIGHUP",
+    "concerns",
+    "config_of",
     "containerds",
+    "defines_nvidia",
     "is_nvidia",
     "plan_can_edit",
     "release_of",
@@ -19,6 +23,7 @@ __all__ = [
     "shown_warning",
     "shown_warnings",
     "warned",
+    "whole",
     "works_now",
 ]
 
@@ -26,6 +31,7 @@ OPERATOR_FOLDER = "/usr/local/nvidia/toolkit/"
 SIGHUP = "containerd has no reload: SIGHUP ends it, and systemd starts it again."
 _RENDERED = ("k3s", "rke2", "k0s")
 _MICROK8S = "/snap/microk8s/"
+_NVIDIA = re.compile(rb"runtimes\s*\.\s*[\"']?nvidia[\"']?\s*[\].]")
 _PLAN_NEEDS = frozenset(
     ("unversioned", "old-table", "new-table", "foreign-table", "newer-drop-in", "version", "missing-import", "stub")
 )
@@ -45,6 +51,39 @@ def warned(probe: Probe, *kinds: ConfigWarningKind) -> list[tuple[RuntimeFacts, 
     return [
         (runtime, warning) for runtime in containerds(probe) for warning in runtime.warnings if warning.kind in kinds
     ]
+
+
+def config_of(runtime: RuntimeFacts) -> frozenset[str]:
+    """The runtime by its configuration, for `Verdict.about`."""
+    return frozenset((runtime.config_path,) if runtime.config_path else ())
+
+
+def whole(runtime: RuntimeFacts) -> frozenset[str]:
+    """The runtime with its handlers, and the kubelet where it uses this one, for `Verdict.about`."""
+    names = (f"cgroup driver of handler {name}" for name in runtime.handlers)
+    return config_of(runtime) | frozenset(names) | ({KUBELET} if runtime.used_by_kubelet else frozenset())
+
+
+def concerns(probe: Probe, found: list[tuple[RuntimeFacts, ConfigWarning]]) -> frozenset[str]:
+    """What those warnings are about: the runtimes that read the files, and the nvidia handler where one of the files
+    defines it."""
+    about = frozenset[str]().union(*(whole(runtime) for runtime, _ in found))
+    paths = {warning.path for _, warning in found}.union(*(runtime.config_files for runtime, _ in found))
+    if any(defines_nvidia(probe, path) or _named_so(probe, path) for path in paths):
+        about |= {NVIDIA_HANDLER}
+    return about
+
+
+def _named_so(probe: Probe, path: str) -> bool:
+    """A file whose content the probe did not bring, by its name: ``99-nvidia.toml``."""
+    file = probe.files.get(path)
+    return (file is None or file.content is None) and "nvidia" in path.rpartition("/")[2]
+
+
+def defines_nvidia(probe: Probe, path: str) -> bool:
+    """Whether that file has tables of a handler called nvidia, in whatever dialect."""
+    file = probe.files.get(path)
+    return file is not None and file.content is not None and _NVIDIA.search(file.content.raw) is not None
 
 
 def shown_warning(warning: ConfigWarning) -> str:

@@ -22,6 +22,7 @@ def _verdict(probe: Probe, found: list[tuple[CdiSpec, tuple[str, ...]]]) -> Verd
         tuple(f"{spec.path} ({spec.kind}): {line}" for spec, lines in found for line in lines),
         severity="error" if any(in_use(probe, spec) for spec, _ in found) else None,
         remedy=" ".join(dict.fromkeys(_renewal(probe, spec) for spec, _ in found)),
+        about=frozenset(spec.path.replace("/var/run/", "/run/", 1) for spec, _ in found),
     )
 
 
@@ -160,7 +161,10 @@ def _specs_twice(probe: Probe) -> Verdict | None:
     ]
     if not pairs:
         return None
-    return Verdict(tuple(f"{a.path} and {b.path} both name {a.kind}={_names(names)}" for a, b, names in pairs))
+    return Verdict(
+        tuple(f"{a.path} and {b.path} both name {a.kind}={_names(names)}" for a, b, names in pairs),
+        about=frozenset(spec.path for a, b, _ in pairs for spec in (a, b) if _folder(spec) == "/etc/cdi"),
+    )
 
 
 RULES: tuple[Rule, ...] = (
@@ -196,6 +200,7 @@ RULES: tuple[Rule, ...] = (
             "Failed to initialize NVML: Driver/library version mismatch",
         ),
         sources=("NVIDIA/nvidia-container-toolkit#1239", "NVIDIA/nvidia-container-toolkit deployments/systemd"),
+        instead_of=("GW-CDI-002", "GW-CDI-003", "GW-CDI-004", "GW-TOOLKIT-002"),
     ),
     Rule(
         "GW-CDI-002",
@@ -210,6 +215,7 @@ RULES: tuple[Rule, ...] = (
         detected="The UUIDs (or, without any, the numbers) in it against those that nvidia-smi shows.",
         messages=("unresolvable CDI devices nvidia.com/gpu=GPU-",),
         sources=("NVIDIA/nvidia-container-toolkit#1895", "NVIDIA/gpu-operator#531"),
+        instead_of=("GW-CDI-004", "GW-TOOLKIT-002"),
     ),
     Rule(
         "GW-CDI-003",
@@ -223,6 +229,7 @@ RULES: tuple[Rule, ...] = (
         detected="The MIG devices in it against those that nvidia-smi lists.",
         messages=("unresolvable CDI devices nvidia.com/gpu=MIG-",),
         sources=("NVIDIA/cloud-native-docs container-toolkit/cdi-support.md",),
+        instead_of=("GW-CDI-002", "GW-CDI-004", "GW-TOOLKIT-002"),
     ),
     Rule(
         "GW-CDI-004",

@@ -6,6 +6,9 @@ from gpuwizard.findings.toolkit.cdi_specs import in_use, nvidia_specs
 
 __all__ = ["RULES"]
 
+_KEPT = "/run/cdi/nvidia.yaml"
+"""The specification that nvidia-cdi-refresh writes."""
+
 
 def _no_spec(probe: Probe) -> Verdict | None:
     toolkit = probe.facts.toolkit
@@ -43,7 +46,10 @@ def _refresh_failed(probe: Probe) -> Verdict | None:
     driver = probe.facts.driver
     if service is None or service.active != "failed" or driver.loaded is None or driver.problem is not None:
         return None  # without a working driver it has to fail
-    return Verdict((f"nvidia-cdi-refresh.service: {service.active}, result {service.result or 'unknown'}",))
+    return Verdict(
+        (f"nvidia-cdi-refresh.service: {service.active}, result {service.result or 'unknown'}",),
+        about=frozenset((_KEPT,)),
+    )
 
 
 def _refresh_off(probe: Probe) -> Verdict | None:
@@ -118,6 +124,7 @@ RULES: tuple[Rule, ...] = (
         detected="The unit's state, with a driver that works.",
         messages=("Failed to start nvidia-cdi-refresh.service - Refresh NVIDIA CDI specification file",),
         sources=("NVIDIA/nvidia-container-toolkit deployments/systemd/nvidia-cdi-refresh.service",),
+        instead_of=("GW-CDI-001", "GW-CDI-002", "GW-CDI-003", "GW-CDI-004"),
     ),
     Rule(
         "GW-CDI-009",

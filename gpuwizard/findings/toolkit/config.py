@@ -144,6 +144,7 @@ RULES: tuple[Rule, ...] = (
             "NVIDIA/nvidia-container-toolkit packaging/debian/nvidia-container-toolkit.install",
             "NVIDIA/nvidia-container-toolkit internal/info/auto.go",
         ),
+        instead_of=("GW-TOOLKIT-011",),
     ),
     Rule(
         "GW-TOOLKIT-008",

@@ -4,7 +4,8 @@ import re
 
 from gpuwizard.facts.model import Probe, RuntimeFacts
 from gpuwizard.facts.toolkit.toolkit import OPERATOR_TOOLKIT, release
-from gpuwizard.findings.rule import Rule, Verdict, looked_at
+from gpuwizard.findings.rule import NVIDIA_HANDLER, Rule, Verdict, looked_at, missing_programs
+from gpuwizard.findings.runtimes.words import whole
 
 __all__ = ["RULES"]
 
@@ -43,7 +44,8 @@ def _broken(probe: Probe) -> Verdict | None:
     operator = probe.facts.operator
     if operator.toolkit_error is None:
         return None
-    return Verdict((f"{OPERATOR_TOOLKIT}/{_RUNTIME} starts it", operator.toolkit_error))
+    evidence = (f"{OPERATOR_TOOLKIT}/{_RUNTIME} starts it", operator.toolkit_error)
+    return Verdict(evidence, about=missing_programs(probe))
 
 
 def _both_toolkits(probe: Probe) -> Verdict | None:
@@ -81,8 +83,15 @@ def _container_path(probe: Probe) -> Verdict | None:
             raw = file.content.raw
             for match in _CONTAINER_PATH.finditer(raw):
                 line = raw.count(b"\n", 0, match.start(1)) + 1
-                return Verdict((f"{path}: line {line}: {match[1].decode('utf-8', 'replace')[:200]}",))
+                shown = f"{path}: line {line}: {match[1].decode('utf-8', 'replace')[:200]}"
+                return Verdict((shown,), about=_readers(probe, path) | {NVIDIA_HANDLER})
     return None
+
+
+def _readers(probe: Probe, path: str) -> frozenset[str]:
+    """The runtimes that read the file."""
+    readers = (r for r in probe.facts.runtimes if path in (r.config_path, *r.config_files))
+    return frozenset((path,)).union(*(whole(runtime) for runtime in readers))
 
 
 def _jetson(probe: Probe) -> Verdict | None:
@@ -106,7 +115,8 @@ def _foreign_runtime(probe: Probe) -> Verdict | None:
     if not others:
         return None
     return Verdict(
-        (*written, *(f"{_shown(runtime)} reads /etc/containerd" for runtime in others), f"kubelet: {_shown(used)}")
+        (*written, *(f"{_shown(runtime)} reads /etc/containerd" for runtime in others), f"kubelet: {_shown(used)}"),
+        about=frozenset((NVIDIA_HANDLER,)),
     )
 
 
@@ -175,6 +185,7 @@ RULES: tuple[Rule, ...] = (
         detected="The script names a program that is not there or cannot be run.",
         messages=("/usr/local/nvidia/toolkit/nvidia-container-runtime.real: not found",),
         sources=("NVIDIA/nvidia-container-toolkit cmd/nvidia-ctk-installer/toolkit/installer/executables.go",),
+        instead_of=("GW-TOOLKIT-001", "GW-RUNTIME-008", "GW-OPERATOR-006"),
     ),
     Rule(
         "GW-OPERATOR-003",
@@ -221,6 +232,7 @@ RULES: tuple[Rule, ...] = (
         detected="A configuration file of containerd names a path below /runtime/config-dir.",
         messages=('no runtime for "nvidia" is configured',),
         sources=("NVIDIA/nvidia-container-toolkit pkg/config/engine/containerd/config_drop_in.go (v1.18.0)",),
+        instead_of=("GW-RUNTIME-001", "GW-CONTAINERD-011", "GW-CONTAINERD-019", "GW-OPERATOR-012"),
     ),
     Rule(
         "GW-OPERATOR-010",
@@ -250,6 +262,7 @@ RULES: tuple[Rule, ...] = (
         detected="A file below /etc/containerd names the operator's toolkit; the kubelet uses another containerd.",
         messages=("containerd: invalid plugin config",),
         sources=("NVIDIA/nvidia-container-toolkit#982",),
+        instead_of=("GW-RUNTIME-001", "GW-KUBE-013"),
     ),
     Rule(
         "GW-OPERATOR-012",
@@ -291,5 +304,6 @@ RULES: tuple[Rule, ...] = (
         detected="root in [nvidia-container-cli] of the operator's config.toml, and an empty /run/nvidia/driver.",
         messages=("nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1",),
         sources=("NVIDIA/gpu-operator assets/state-container-toolkit/0400_configmap.yaml",),
+        instead_of=("GW-OPERATOR-006",),
     ),
 )

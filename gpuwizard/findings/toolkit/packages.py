@@ -2,7 +2,15 @@
 
 from gpuwizard.facts.model import CdiSpec, Probe, RuntimeFacts
 from gpuwizard.facts.toolkit.toolkit import OPERATOR_TOOLKIT, package_release, release
-from gpuwizard.findings.rule import NVIDIA_HANDLERS, Rule, Verdict, installed_gpus, looked_at
+from gpuwizard.findings.rule import (
+    NVIDIA_HANDLER,
+    NVIDIA_HANDLERS,
+    Rule,
+    Verdict,
+    installed_gpus,
+    looked_at,
+    missing_programs,
+)
 
 __all__ = ["RULES"]
 
@@ -25,7 +33,7 @@ def _toolkit_missing(probe: Probe) -> Verdict | None:
     evidence = (f"no {_RUNTIME} in {OPERATOR_TOOLKIT}, /usr/bin, /usr/local/bin, /usr/sbin or /opt/bin", seen)
     working = [spec for spec in toolkit.specs if _works(spec)]
     if not working:
-        return Verdict(evidence)
+        return Verdict(evidence, about=missing_programs(probe) | _found_at_start(probe))
     return Verdict(
         (*evidence, *(f"{spec.path}: {spec.kind}, {len(spec.devices)} devices" for spec in working)),
         severity="info",
@@ -33,6 +41,13 @@ def _toolkit_missing(probe: Probe) -> Verdict | None:
         cause=f"A CDI specification is there, so a runtime with CDI can hand out GPUs; there is no {_RUNTIME} for a "
         "handler nvidia.",
     )
+
+
+def _found_at_start(probe: Probe) -> frozenset[str]:
+    """Where the service makes the handler by itself as soon as it finds the toolkit, the handler is not missing for a
+    reason of its own."""
+    kubernetes = probe.facts.kubernetes
+    return frozenset((NVIDIA_HANDLER,) if kubernetes.flavour in ("k3s", "rke2") and not kubernetes.templates else ())
 
 
 def _runtime_elsewhere(runtime: RuntimeFacts) -> bool:
@@ -133,6 +148,7 @@ RULES: tuple[Rule, ...] = (
             'failed to get sandbox runtime: no runtime for "nvidia" is configured',
         ),
         sources=("NVIDIA/nvidia-container-toolkit packaging/debian/control", "NVIDIA/gpu-operator#432"),
+        instead_of=("GW-RUNTIME-001", "GW-RUNTIME-008"),
     ),
     Rule(
         "GW-TOOLKIT-003",

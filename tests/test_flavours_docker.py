@@ -52,7 +52,7 @@ def docker_host(text: str | None, *, version: str = "28.0.4", memory: str | None
         document = {}
     features: Any = document.get("features") if isinstance(document.get("features"), dict) else {}
     release = tuple(int(p) for p in version.split(".")[:2])
-    runtimes = document.get("runtimes", {})
+    runtimes = document.get("runtimes") or {}
     runtime = RuntimeFacts(
         kind="docker",
         version=version,
@@ -115,6 +115,8 @@ def test_a_member_is_added_in_the_files_own_layout() -> None:
         (None, '{\n  "runtimes": {\n    "nvidia": {\n      "path": "PATH",\n      "args": []\n    }\n  }\n}\n'),
         ("", '{\n  "runtimes": {\n    "nvidia": {\n      "path": "PATH",\n      "args": []\n    }\n  }\n}\n'),
         ("{}", '{\n  "runtimes": {\n    "nvidia": {\n      "path": "PATH",\n      "args": []\n    }\n  }\n}'),
+        ('{"runtimes": null}', '{"runtimes": {"nvidia": {"path": "PATH", "args": []}}}'),
+        ('{"features": null}', '{"features": null, "runtimes": {"nvidia": {"path": "PATH", "args": []}}}'),
         ('{"a":1}', '{"a":1, "runtimes": {"nvidia": {"path": "PATH", "args": []}}}'),
         (
             '{"runtimes":{"runsc":{"path":"/r"}}}',
@@ -190,7 +192,14 @@ def test_cdi_is_switched_on_where_the_release_needs_it(
     assert json.loads(texts(host, left)[FILE]).get("features") == features
 
 
-@pytest.mark.parametrize("former", [None, '"runc"', '"r\\u0075nsc"', '"io.containerd.kata.v2"'])
+def test_null_is_as_good_as_no_features() -> None:
+    host = docker_host('{\n  "features": null,\n  "runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}\n}\n')
+    assert texts(host, plan_host("n1", host, LEAVE))[FILE] == (
+        '{\n  "features": {\n    "cdi": true\n  },\n  "runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}\n}\n'
+    )
+
+
+@pytest.mark.parametrize("former", [None, "null", '"runc"', '"r\\u0075nsc"', '"io.containerd.kata.v2"'])
 def test_the_former_default_comes_back_to_the_byte(former: str | None) -> None:
     line = "" if former is None else f'  "default-runtime" :  {former},\n'
     text = f'{{\n{line}  "runtimes": {{ "runsc": {{"path": "/r"}} }}\n}}\n'

@@ -1,6 +1,7 @@
 """`gpuwizard effective` as a person and a script see it."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,48 @@ def test_no_secret_shows(root: Path, capsys: pytest.CaptureFixture[str], words: 
     assert "top secret" not in out
     assert "‹redacted #" in out
     assert "someone" in out
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+@pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.1.9", "2.3.4"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'headers]\n"X-Meta" = ["hunter2hunter2"]\n',
+        'headers]\nCookie = ["session=hunter2hunter2"]\n',
+        'headers]\n"X-Api-Key" = ["hunter2hunter2"]\n',
+        'headers]\nAuthorization = ["Basic hunter2hunter2"]\n',
+        'configs."r.test".auth]\nfuture_key = "hunter2hunter2"\n',
+        'configs."r.test".auth]\nidentitytoken = """x\nhunter2hunter2"""\n',
+        'configs."r.test".auth]\npassword = hunter2hunter2\n',
+        'configs."r.test".auth]\npassword = 2hunter2hunter2\n',
+        'mirrors."r.test"]\nendpoint = ["https://me:hunter2hunter2@r.test"]\n',
+    ],
+)
+def test_no_credential_of_a_registry_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, version: str, words: tuple[str, ...]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry.{text}')
+    main(["effective", str(config), "--containerd", version, *words])
+    out = capsys.readouterr().out
+    assert "containerd" in out
+    assert "hunter2" not in out
+
+
+def test_what_is_no_plain_file_is_read_once_and_with_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["effective", "/dev/null", "--containerd", "2.1"]) == 0
+    assert "starts     yes\nCRI        works" in capsys.readouterr().out
+    assert main(["effective", "/dev/zero", "--containerd", "2.1"]) == 64
+    assert capsys.readouterr().err == (
+        "gpuwizard: the file is too large for a configuration (/dev/zero)\n  try: name the right file\n"
+    )
+    reader, writer = os.pipe()
+    os.write(writer, b'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = "piped.test/pause:1"\n')
+    os.close(writer)
+    code, state = document(capsys, f"/dev/fd/{reader}", "--containerd", "1.7.24")
+    os.close(reader)
+    assert (code, state["sandbox_image"]) == (0, "piped.test/pause:1")
 
 
 def test_what_files_say_cannot_drive_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -311,6 +311,7 @@ class _Reader:
         return table
 
     def _scalar(self, word: str) -> Any:
+        """The value of a word without quotes; an error does not repeat it, because it may be a password."""
         if word in ("true", "false"):
             return word == "true"
         zeros = _ZEROS.match(word) if self.old else None
@@ -323,9 +324,9 @@ class _Reader:
             try:
                 value = tomllib.loads(f"x = {word}")["x"]
             except tomllib.TOMLDecodeError as error:
-                raise self._error(f"{clean_line(word)} is no value: strings stand in quotes") from error
+                raise self._error("what stands there is no value: strings stand in quotes") from error
         if isinstance(value, int) and not -_INT64 <= value < _INT64:
-            raise self._error(f"{clean_line(word)} is too large")
+            raise self._error("the number is too large")
         return value
 
 

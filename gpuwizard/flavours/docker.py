@@ -104,10 +104,10 @@ def _situation(probe: Probe, runtime: RuntimeFacts) -> _Situation:
     text = file.content.raw.decode("utf-8", "surrogateescape") if file is not None and file.content else None
     document = parsed(text or "")
     for key in ("runtimes", "features"):
-        if not isinstance(document.get(key, {}), dict):
+        if not isinstance(document.get(key), dict | None):
             raise RefusedError(f"{key} is no JSON object")
     in_file = document.get("default-runtime")
-    cdi = document.get("features", {}).get("cdi")
+    cdi = _table(document, "features").get("cdi")
     start = _Situation(
         runtime, path, text, document, memory,
         _remembered(memory.text()) if memory is not None else None,
@@ -119,15 +119,20 @@ def _situation(probe: Probe, runtime: RuntimeFacts) -> _Situation:
     return replace(start, flag_cdi=told is not None and told != _cdi(document, start.release))
 
 
+def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object `key` of daemon.json; null is as good as none."""
+    return document.get(key) or {}
+
+
 def _remembered(text: str) -> str | None:
     """The former default as it was written; None for a file that holds something else."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return lines[0] if len(lines) == 1 and (lines[0] == _UNSET or lines[0].startswith('"')) else None
+    return lines[0] if len(lines) == 1 and (lines[0] in (_UNSET, "null") or lines[0].startswith('"')) else None
 
 
 def _cdi(document: Mapping[str, Any], release: tuple[int, int]) -> bool:
     """Whether this Docker knows CDI devices: to be asked for in 25.0 to 28.1, on from 28.2."""
-    asked = document.get("features", {}).get("cdi")
+    asked = _table(document, "features").get("cdi")
     if release < (25, 0):
         return False
     return asked is True if isinstance(asked, bool) else release >= (28, 2)
@@ -145,15 +150,17 @@ def _edited(start: _Situation, wanted: str, *, cdi: bool) -> tuple[str, str | No
         former = raw_value(text, _DEFAULT) or _UNSET
         text = set_member(text, _DEFAULT, NAME)
     elif wanted == "former" and now == NAME and former is not None:
-        restored = None if former == _UNSET else parsed(f'{{"x": {former}}}')["x"]
-        text = remove_member(text, _DEFAULT) if restored is None else set_member(text, _DEFAULT, restored, raw=former)
+        if former == _UNSET:
+            text = remove_member(text, _DEFAULT)
+        else:
+            text = set_member(text, _DEFAULT, parsed(f'{{"x": {former}}}')["x"], raw=former)
         former = None
     return text, former
 
 
 def _right(start: _Situation) -> bool:
     """Whether the runtime that is there needs no edit: it runs the toolkit's program, and that is on the host."""
-    entry = start.document.get("runtimes", {}).get(NAME)
+    entry = _table(start.document, "runtimes").get(NAME)
     if entry is None and NAME in start.runtime.handlers:  # --add-runtime
         entry = {"path": start.runtime.handlers[NAME].options.get("path")}
     if not isinstance(entry, dict) or "runtimeType" in entry:
@@ -167,7 +174,7 @@ def _runs(path: object, runtime_path: str) -> bool:
 
 
 def _with_handler(start: _Situation, text: str) -> str:
-    entry = start.document.get("runtimes", {}).get(NAME)
+    entry = _table(start.document, "runtimes").get(NAME)
     if entry is None and NAME in start.runtime.handlers:
         raise RefusedError(
             "dockerd gets --add-runtime=nvidia=… on its command line, with another program",
@@ -207,7 +214,7 @@ def _state(start: _Situation, document: Mapping[str, Any]) -> Effective:
             str(entry.get("runtimeType") or "runc"),
             {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k != "runtimeType"},
         )
-        for name, entry in document.get("runtimes", {}).items()
+        for name, entry in _table(document, "runtimes").items()
         if isinstance(entry, dict)
     }
     built_in = {"runc": Handler("runc"), **{n: h for n, h in start.runtime.handlers.items() if n not in runtimes}}
@@ -215,7 +222,7 @@ def _state(start: _Situation, document: Mapping[str, Any]) -> Effective:
     for shim in (default, str(start.document.get("default-runtime") or "")):
         if shim.startswith("io.containerd."):  # a shim by its own name needs no entry
             built_in[shim] = Handler(shim)
-    features = {k: v for k, v in document.get("features", {}).items() if k != "cdi"}
+    features = {k: v for k, v in _table(document, "features").items() if k != "cdi"}
     rest = {k: v for k, v in document.items() if k not in ("runtimes", "default-runtime", "features")}
     return Effective(
         release=start.runtime.version or "",
@@ -235,7 +242,7 @@ def _planned(start: _Situation, text: str, former: str | None, probe: Probe, cho
     changes = compare(before, after)
     default = after.default_runtime_name if after.default_runtime_name != before.default_runtime_name else None
     cdi = _cdi(new, start.release) and not _cdi(start.document, start.release)
-    entry = new.get("runtimes", {}).get(NAME, {})
+    entry = _table(new, "runtimes").get(NAME, {})
     right = _runs(entry.get("path"), start.runtime_path) if entry else _right(start)
     name = after.default_runtime_name or ""
     if name not in after.runtimes:

@@ -76,10 +76,7 @@ def set_member(text: str, path: Path, value: Any, *, raw: str | None = None) -> 
     """
     before = parsed(text)
     if not text.removeprefix("\ufeff").strip():
-        nested = value
-        for part in reversed(path):
-            nested = {part: nested}
-        return _checked({}, json.dumps(nested, indent=2, ensure_ascii=False) + "\n", path, value)
+        return _checked({}, json.dumps(_nested(path, value), indent=2, ensure_ascii=False) + "\n", path, value)
     node, depth = _root(text), 0
     while depth < len(path):
         inner = _find(node, path[depth : depth + 1])
@@ -87,14 +84,15 @@ def set_member(text: str, path: Path, value: Any, *, raw: str | None = None) -> 
             break
         node, depth = inner, depth + 1
         if depth < len(path) and node.members is None:
+            if text[node.start : node.end] == "null":  # as good as not there, for dockerd too
+                break
             raise RefusedError(f"{'.'.join(path[:depth])} is no JSON object", remedy="repair the file first")
     step, newline = _step(text), "\r\n" if "\r\n" in text else "\n"
-    if depth == len(path):
-        written = raw if raw is not None else _written(value, _indent(text, node.start), step, newline)
+    if depth == len(path) or node.members is None:
+        written = _written(_nested(path[depth:], value), _indent(text, node.start), step, newline)
+        written = raw if raw is not None and depth == len(path) else written
         return _checked(before, text[: node.start] + written + text[node.end :], path, value)
-    nested = value
-    for part in reversed(path[depth + 1 :]):
-        nested = {part: nested}
+    nested = _nested(path[depth + 1 :], value)
     new = _inserted(text, node, path[depth], nested, (step, newline), raw if depth + 1 == len(path) else None)
     return _checked(before, new, path, value)
 
@@ -119,12 +117,20 @@ def remove_member(text: str, path: Path) -> str:
 _GONE = object()
 
 
+def _nested(path: Path, value: Any) -> Any:
+    """`value` below the objects that `path` names."""
+    for part in reversed(path):
+        value = {part: value}
+    return value
+
+
 def _checked(before: Mapping[str, Any], after: str, path: Path, value: Any) -> str:
     """`after`, when it differs from the document `before` in member `path` alone."""
     expected: Any = copy.deepcopy(before)
     node = expected
     for part in path[:-1]:
-        node = node.setdefault(part, {})
+        node[part] = {} if node.get(part) is None else node[part]
+        node = node[part]
     if value is _GONE:
         node.pop(path[-1], None)
     else:

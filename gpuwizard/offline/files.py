@@ -25,6 +25,7 @@ class Tree:
 
     def __init__(self, root: str | None) -> None:
         self.root = Path(root).resolve() if root is not None else None
+        self._once: dict[str, bytes] = {}
         if self.root is not None and not self.root.is_dir():
             remedy = "name the folder that holds the host's files"
             raise UsageError("--root is no folder", where=str(root), remedy=remedy)
@@ -42,14 +43,14 @@ class Tree:
         if not place.is_file():
             raise UsageError("this is a pipe or a device, not a file", where=where, remedy="write it to a file first")
         try:
-            size = place.stat().st_size
-            if size <= _LARGEST:
-                place.read_bytes()
+            with place.open("rb") as stream:
+                raw = stream.read(_LARGEST + 1)
         except OSError as error:
             why = f"the configuration file cannot be read: {error.strerror}"
             raise UsageError(why, where=where, remedy="copy it to where you may read it, or use sudo") from error
-        if size > _LARGEST:
+        if len(raw) > _LARGEST:
             raise UsageError("the file is too large for a configuration", where=where, remedy="name the right file")
+        self._once[path] = raw  # a pipe, as the shell's <(…) gives, cannot be read again
         return path
 
     def load(self, main: str, version: str) -> dict[str, bytes]:
@@ -78,6 +79,8 @@ class Tree:
 
     def read(self, path: str) -> bytes | None:
         """The bytes of the host's file `path`; None when there is none or it cannot be read."""
+        if path in self._once:
+            return self._once[path]
         place = self._place(path)
         try:
             if place is None or not place.is_file() or place.stat().st_size > _LARGEST:

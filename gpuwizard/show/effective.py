@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective
 from gpuwizard.redact import redacted_secret
+from gpuwizard.redact.names import is_secret_path, split_key
 from gpuwizard.show.words import count
 
 __all__ = ["effective_lines", "is_secret"]
@@ -110,8 +111,10 @@ def _columns(rows: list[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def is_secret(path: str) -> bool:
-    """True when the value of the key `path` is a secret: a registry's login."""
-    return path.rpartition(".")[2].lower() in ("password", "auth", "identitytoken", "token", "secret")
+    """True when the value at the dotted `path` is a secret: a registry's login, but for the name in it, or a header
+    that is sent to it."""
+    parts = split_key(path)
+    return is_secret_path(parts) and parts[-1].lower() != "username"
 
 
 def _quoted(value: object) -> str:

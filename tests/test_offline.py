@@ -192,7 +192,7 @@ def test_a_base_spec_that_is_not_there(root: Path, capsys: pytest.CaptureFixture
     [
         (("/nope.toml", "--containerd", "2.1"), "gpuwizard: the configuration file does not exist (/nope.toml)"),
         (("/", "--containerd", "2.1"), "gpuwizard: this is a folder, not a configuration file (/)"),
-        (("/dev/zero", "--containerd", "2.1"), "gpuwizard: this is a pipe or a device, not a file (/dev/zero)"),
+        (("/dev/zero", "--containerd", "2.1"), "gpuwizard: the file is too large for a configuration (/dev/zero)"),
         ((FILE,), "gpuwizard: effective needs the version of the containerd"),
         ((), "gpuwizard: effective takes one file"),
         (("a", "b", "--containerd", "2.1"), "gpuwizard: effective takes one file, not a b"),

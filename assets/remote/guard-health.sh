@@ -46,7 +46,7 @@ run_ctr() {
     esac
     if [ -z "$R" ] && [ -x "$beside" ]; then
         timeout 20 "$beside" "$@"
-    elif [ -n "$flavour" ] && flavour=$(command -v "$flavour" || ls "/snap/bin/$flavour" 2>/dev/null); then
+    elif [ -n "$flavour" ] && flavour=$(command -v "$flavour" || ls "$R/snap/bin/$flavour" 2>/dev/null); then
         shift 2 # it knows its own socket
         timeout 20 "$flavour" ctr "$@"
     elif command -v ctr >/dev/null 2>&1; then

@@ -40,8 +40,6 @@ class Tree:
             raise UsageError("the configuration file does not exist", where=where, remedy=remedy)
         if place.is_dir():
             raise UsageError("this is a folder, not a configuration file", where=where, remedy="name the file in it")
-        if not place.is_file():
-            raise UsageError("this is a pipe or a device, not a file", where=where, remedy="write it to a file first")
         try:
             with place.open("rb") as stream:
                 raw = stream.read(_LARGEST + 1)

@@ -30,7 +30,7 @@ from tests.facts.spoiling import DATA, DOCUMENTS, HOSTILE, ready, replaced, spoi
 from tests.probe_tree import Tree
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-SECONDS_FOR_A_MEGABYTE = 1.0
+SECONDS_FOR_A_MEGABYTE = 2.0
 PROFILE = settings(
     deadline=None,
     derandomize=True,

@@ -46,14 +46,15 @@ def only(report: Report) -> HostOutcome:
     return outcome
 
 
-# With the new configuration the snapshotter's folder is a file: the daemon runs and its CRI plugin does not. No check of
-# a configuration can see that.
+# With the new configuration the snapshotter's folder is a file: the daemon runs and its CRI plugin does not. No check
+# of a configuration can see that.
 BREAK_CRI = """mkdir -p /etc/systemd/system/containerd.service.d && cat >/usr/local/sbin/break-cri <<'END'
 folder=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs
 rm -rf "$folder"
 ! grep -rqs nvidia /etc/containerd || : >"$folder"
 END
-printf '[Service]\\nExecStartPre=/bin/sh /usr/local/sbin/break-cri\\n' >/etc/systemd/system/containerd.service.d/cri.conf
+cd /etc/systemd/system/containerd.service.d
+printf '[Service]\\nExecStartPre=/bin/sh /usr/local/sbin/break-cri\\n' >cri.conf
 systemctl daemon-reload"""
 
 

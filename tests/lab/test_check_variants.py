@@ -74,11 +74,6 @@ def troubles(probe: Probe) -> set[str]:
     return {f.id for f in find(probe) if f.severity in ("error", "warning")}
 
 
-def no_version(host: LabHost) -> set[str]:
-    """sid has no VERSION_ID, and that is a trouble of its own."""
-    return set() if b"VERSION_ID" in host.read("/etc/os-release") else {"GW-HOST-014"}
-
-
 async def test_one_containerd(login: Login, host: LabHost) -> None:
     probe = await probed(login, host)
     ((unit, runtime),) = containerds(probe).items()
@@ -88,7 +83,7 @@ async def test_one_containerd(login: Login, host: LabHost) -> None:
     assert str(runtime.version).startswith(f"{host.containerd_minor[0]}.{host.containerd_minor[1]}.")
     assert set(runtime.handlers) == {"runc"}
     assert probe.facts.unseen == ()
-    assert troubles(probe) == {"GW-RUNTIME-001"} | no_version(host)
+    assert troubles(probe) == {"GW-RUNTIME-001"}
 
 
 async def test_two_containerds(login: Login, host: LabHost) -> None:
@@ -108,7 +103,7 @@ async def test_two_containerds(login: Login, host: LabHost) -> None:
     for runtime in found.values():
         assert str(runtime.pid) == host.run(f"systemctl show -P MainPID {runtime.unit}").stdout.strip()
     assert "/etc/second/config.toml" in probe.files
-    assert troubles(probe) == {"GW-RUNTIME-001"} | no_version(host)  # a handler that another runtime has is no help
+    assert troubles(probe) == {"GW-RUNTIME-001"}  # a handler that another runtime has is no help
 
 
 async def test_a_second_one_whose_handlers_lost_runc(login: Login, host: LabHost) -> None:

@@ -2,21 +2,19 @@
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gpuwizard.actions import EffectiveChange, WriteFile
 from gpuwizard.answers.model import Answers
 from gpuwizard.events import HostOutcome
-from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.remote.transport import Transport
-from gpuwizard.secret import Secret, SecretBytes
+from gpuwizard.secret import Secret
 from gpuwizard.work.apply import Report
 from gpuwizard.work.host_lock import HostLock
+from tests.lab.faults.plays import BREAK_CRI
 from tests.lab.harness import judge
 from tests.lab.harness.host import LabHost
 from tests.lab.harness.lab import Lab
@@ -47,37 +45,6 @@ def operator(tmp_path: Path) -> Operator:
 def only(report: Report) -> HostOutcome:
     (outcome,) = report.outcomes.values()
     return outcome
-
-
-def breaking_cri(plan: Plan) -> Plan:
-    """The same plan with a snapshotter that does not exist: `config dump` likes it, the CRI plugin does not start.
-    The difference is announced, so that only the running daemon can find out."""
-    announced = (EffectiveChange("snapshotter", "overlayfs", "missing"),)
-
-    def broken(host: HostPlan) -> HostPlan:
-        actions = []
-        for action in host.actions:
-            if isinstance(action, WriteFile) and action.change.path.endswith("config.toml"):
-                raw = action.change.after.raw if action.change.after else b""
-                action = replace(
-                    action,
-                    change=replace(action.change, after=SecretBytes(with_missing_snapshotter(raw))),
-                    effective=(*action.effective, *announced),
-                )
-            actions.append(action)
-        return replace(host, actions=tuple(actions))
-
-    return replace(plan, hosts=tuple(broken(h) for h in plan.hosts))
-
-
-def with_missing_snapshotter(raw: bytes) -> bytes:
-    changed, count = re.subn(rb"(?m)^(\s*snapshotter\s*=\s*)([\"'])overlayfs\2", rb"\1\2missing\2", raw)
-    if count:
-        return changed
-    table = b'[plugins."io.containerd.grpc.v1.cri".containerd]'
-    if table in raw:
-        return raw.replace(table, table + b'\n      snapshotter = "missing"', 1)
-    return raw + b"\n" + table + b'\nsnapshotter = "missing"\n'
 
 
 def state_word(host: LabHost) -> str:
@@ -119,9 +86,10 @@ async def test_a_configuration_that_breaks_cri_is_undone_while_the_link_is_cut(
     suite: str, fresh_host: FreshHost, login: Login, operator: Operator
 ) -> None:
     host = fresh_host(suite)
+    host.run(BREAK_CRI)
     before = judge.installed(host)
     transport = await login(host)
-    plan = breaking_cri(await operator.plan(transport))
+    plan = await operator.plan(transport)
     running = asyncio.create_task(operator.apply(plan, transport))
     await asyncio.to_thread(host.wait_until, f"grep -q -e ^applying -e ^reverting {RUNS}/*/state")
     with host.link_cut():
@@ -131,7 +99,7 @@ async def test_a_configuration_that_breaks_cri_is_undone_while_the_link_is_cut(
     outcome = only(await running)
     assert outcome.outcome == "rolled-back", outcome
     assert "CRI plugin is error" in outcome.reason
-    assert "missing" in outcome.reason, "with the runtime's own words"
+    assert "snapshotter" in outcome.reason, "with the runtime's own words"
     assert host.run(LEFT).stdout == ""
 
 

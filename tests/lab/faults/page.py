@@ -30,8 +30,10 @@ def page(results: Mapping[Cell, Ending], versions: Mapping[str, str], when: date
 # Faults, and how a host ends
 
 What `python -m tests.lab.faults` did on {when:%Y-%m-%d}: {len(real)} cells run for real, {len(results) - len(real)} \
-simulated and not counted, {broken} broken. Each cell is a fresh host with its own systemd, sshd, sudo and containerd
-({installed}), to which a real plan is applied while the fault is provoked. Afterwards the host alone is looked at:
+simulated and not counted, {broken} broken.
+
+Each cell is a fresh host with its own systemd, sshd, sudo and containerd ({installed}), \
+to which a real plan is applied while the fault is provoked. Afterwards the host alone is looked at:
 
 - **as before**: every file, mode and owner below the configuration's folder is what it was, containerd is active and
   its CRI plugins are ok.
@@ -40,6 +42,9 @@ simulated and not counted, {broken} broken. Each cell is a fresh host with its o
   planned.
 - **broken**: anything else, also a report that says another thing than the host, or something left behind: a timer,
   a unit, a lock that is held, a temporary file, a login, a process, a mount.
+
+Two things may stay and are no orphans: the folder of a run that died before it was armed (root only; the next run
+sweeps it away), and systemd's memory, without a file and inactive, of a boot unit that has done its work.
 
 {head}
 |---|---|{"---|" * len(suites)}

@@ -33,13 +33,16 @@ arm() {
 arm_now() {
     read_state
     [ "$STATE" = prepared ] || broken "the run is $STATE, not prepared"
+    planned=$(param boot)
+    [ -z "$planned" ] || [ "$planned" = "$(boot_id)" ] || out_of_date "the host was restarted since the plan was made"
     time_out=$(param timeout)
     boot_id >"$RUN/boot"
+    # The mark first: the boot unit looks for it, and clears away what an arming that died here has left.
+    printf '%s\n' "$(($(date +%s) + time_out))" >"$RUN/armed"
+    flush "$RUN/armed" "$RUN" || not_armed "the mark could not be written"
     boot_unit >"$(boot_unit_path)" && flush "$(boot_unit_path)" || not_armed "the boot unit could not be written"
     ctl enable --no-reload --quiet "gpuwizard-boot-$ID.service" >>"$RUN/log" 2>&1 || :
     [ -L "$(boot_unit_link)" ] || not_armed "the boot unit could not be enabled"
-    printf '%s\n' "$(($(date +%s) + time_out))" >"$RUN/armed"
-    flush "$RUN/armed" "$RUN" || not_armed "the mark could not be written"
     systemd-run --quiet --collect --unit="gpuwizard-revert-$ID" --on-active="${time_out}s" \
         --timer-property=AccuracySec=1s --description="gpuwizard: revert of run $ID" \
         sh "$RUN/guard.sh" revert "$ID" "it was not confirmed within $time_out s" \
@@ -48,6 +51,12 @@ arm_now() {
     write_state armed "" || not_armed "the state could not be written"
     say "step arm the host reverts by itself in $time_out s unless it is confirmed"
     status
+}
+
+out_of_date() {
+    disarm
+    write_state abandoned "$1"
+    refuse stale "$1"
 }
 
 not_armed() {
@@ -59,7 +68,7 @@ not_armed() {
 
 # The files go first: a timer that fires now finds a state that forbids it to act.
 disarm() {
-    rm -f "$(boot_unit_link)" "$(boot_unit_path)" "$RUN/armed"
+    rm -f "$(boot_unit_link)" "$(boot_unit_path)" "$RUN/armed" "$RUN/reserve"
     flush "$RUN"
     [ -n "$AT_BOOT" ] || ctl stop "gpuwizard-revert-$ID.timer" >/dev/null 2>&1 || :
 }
@@ -106,8 +115,18 @@ undo() {
     status
 }
 
+# Has every file the bytes that we wrote? Who wrote others meanwhile must be told, not confirmed.
+still_ours() {
+    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
+        [ "$KIND" = write ] && [ "$(sha_of "$TARGET")" != "$AFTER" ] || continue
+        WHY="$CONFIGURED was changed by somebody else after it was written"
+        return 1
+    done <"$RUN/table"
+}
+
 # The last look before the point of no return; the unit must be the very process that was found healthy.
 still_well() {
+    still_ours || return 1
     [ -n "$(param unit)" ] || return 0
     read -r up_pid up_restarts <"$RUN/up" || return 1
     unit_state "$(param unit)"
@@ -124,6 +143,7 @@ confirm() {
         disarm
     elif [ "$STATE" = healthy ]; then
         WHY=
+        rm -f "$RUN/reserve"
         if ! still_well; then
             undo "$WHY"
             return 1
@@ -148,12 +168,12 @@ watch() {
     while :; do
         read_state
         seen=$STATE
-        tail -n "+$line" "$RUN/log" >"$RUN/log.part.$$"
-        while IFS= read -r text; do
-            printf '@log %s\n' "$text"
-            line=$((line + 1))
-        done <"$RUN/log.part.$$"
-        rm -f "$RUN/log.part.$$"
+        # Whole lines only, and no file of our own: a link that is cut now leaves nothing behind.
+        whole=$(($(wc -l <"$RUN/log")))
+        if [ "$whole" -ge "$line" ]; then
+            sed -n "$line,${whole}s|^|@log |p" "$RUN/log"
+            line=$((whole + 1))
+        fi
         case $seen in
             healthy | confirmed | reverted | revert-failed | abandoned | none) break ;;
             armed | applying) stopped "go" && break ;;

@@ -117,9 +117,11 @@ go() {
 revert() (
     exec >>"$RUN/log" 2>&1 </dev/null
     flock -n 7 || { note "info another revert is at work"; exit 0; }
+    rm -f "$RUN/reserve" # a full disk must not keep the state from being written
     if ! transition "armed applying healthy reverting revert-failed" reverting "$1"; then
         read_state
-        case $STATE in confirmed | reverted) disarm ;; esac
+        # Nothing was changed by a run that died while it was being armed.
+        case $STATE in none | prepared | abandoned | confirmed | reverted) disarm ;; esac
         exit 0
     fi
     for attempt in 1 2 3; do

@@ -234,6 +234,7 @@ handlers_live() {
     elif [ -n "$(param binary)" ]; then
         if ! dump_config "$RUN/dump.now"; then
             WHY="config dump fails: $(one_line <"$RUN/dump.now.err")"
+            rm -f "$RUN/dump.now" "$RUN/dump.now.err"
             return 1
         fi
         as_planned "$RUN/dump.now"

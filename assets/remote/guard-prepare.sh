@@ -54,6 +54,16 @@ check_room() {
     fi
 }
 
+# Runs that died before they were armed: we hold the run lock, so nobody is at work on them. They hold copies of the
+# configuration that nobody needs any more.
+sweep() {
+    for other in "$HOME_FOLDER"/runs/*/state.lock "$HOME_FOLDER"/runs/*/params; do
+        other=${other%/*}
+        [ -d "$other" ] && [ "$other" != "$RUN" ] || continue
+        (use_run "${other##*/}" && locked forget_unarmed) || :
+    done
+}
+
 make_run() {
     if [ -e "$RUN" ]; then
         read_state
@@ -67,7 +77,10 @@ make_run() {
         [ -d "$folder" ] || mkdir -m 0700 "$folder" || broken "$folder could not be made"
         chmod 0700 "$folder" || broken "$folder is not ours"
     done
+    sweep
     check_room "$RUN"
+    # Given free before a revert or a confirmation writes its state.
+    dd if=/dev/zero of="$RUN/reserve" bs=4096 count=64 2>/dev/null || broken "$RUN could not be written"
     cp "$PAYLOADS/guard" "$RUN/guard.sh" && cp "$PAYLOADS/params" "$RUN/params" || broken "$RUN could not be written"
 }
 

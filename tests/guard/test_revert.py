@@ -223,3 +223,66 @@ def test_two_reverts_at_once_do_the_work_once(one_shell: Tree) -> None:
         one.wait(30)
     assert one_shell.state() == "reverted"
     assert one_shell.calls().count("restart --no-block containerd.service") == 2
+
+
+def test_what_somebody_else_wrote_during_the_health_checks_is_not_confirmed(tree: Tree) -> None:
+    started(tree, *two_files())
+    tree.wait_for("healthy")
+    tree.path(DROP_IN).write_bytes(b"# somebody else\n")
+    assert tree.guard("confirm").returncode != 0
+    assert tree.wait_for("reverted") == "reverted"
+    assert tree.path(MAIN).read_bytes() == PLAIN
+    assert tree.path(DROP_IN).read_bytes() == b"# somebody else\n"
+    status = host_state(tree.guard("status").stdout.splitlines())
+    assert status is not None
+    assert f"{DROP_IN} was changed by somebody else after it was written" in status.reason
+
+
+def test_a_run_that_died_while_it_was_armed_is_cleared_away_at_the_next_boot(tree: Tree) -> None:
+    """Power was lost between the mark, the boot unit and the state: nothing was changed, nothing may stay."""
+    tree.prepare(change_of(*two_files()))  # type: ignore[arg-type]
+    run = tree.run_folder()
+    unit = tree.root / "etc/systemd/system/gpuwizard-boot-run-1.service"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text("[Unit]\n")
+    (run / "armed").write_text("1\n")
+    (run / "boot").write_text("boot-1\n")
+    (tree.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
+    tree.guard("boot")
+    assert tree.state() == "prepared"
+    assert leftovers(tree) == []
+    assert tree.path(MAIN).read_bytes() == PLAIN
+
+
+def test_a_host_that_was_rebooted_before_it_was_armed_is_stale(tree: Tree) -> None:
+    boot = tree.root / "proc/sys/kernel/random/boot_id"
+    done = tree.prepare(change_of(*two_files(), boot_id=boot.read_text().strip()))  # type: ignore[arg-type]
+    assert done.returncode == 0, done.stdout
+    boot.write_text("boot-2\n")
+    done = tree.guard("arm")
+    assert done.returncode == 3
+    assert "@refused stale the host was restarted since the plan was made" in done.stdout
+    assert tree.state() == "abandoned"
+    assert leftovers(tree) == []
+
+
+def test_the_next_run_sweeps_away_what_a_run_that_was_never_armed_left(tree: Tree) -> None:
+    started(tree, *two_files())
+    tree.wait_for("healthy")
+    tree.guard("confirm")
+    dead = tree.run_folder("run-0")
+    (dead / "judge").mkdir(parents=True)
+    (dead / "params").write_text("unit=containerd.service\n")
+    (dead / "judge/config.toml").write_text("password = 1\n")
+    done = tree.prepare(change_of(edit(MAIN, WITH_IMPORTS, WITH_IMPORTS + b"# more\n"), run_id="run-2"))
+    assert done.returncode == 0, done.stdout
+    assert not dead.exists()
+    assert tree.state() == "confirmed", "a run that changed something keeps its record"
+
+
+def test_space_is_held_back_for_the_end_of_a_run(tree: Tree) -> None:
+    started(tree, *two_files())
+    tree.wait_for("healthy")
+    assert (tree.run_folder() / "reserve").stat().st_size == 256 * 1024
+    tree.guard("confirm")
+    assert not (tree.run_folder() / "reserve").exists()

@@ -14,6 +14,7 @@ from gpuwizard.remote.transport import Transport
 from gpuwizard.secret import Secret
 from gpuwizard.work.apply import Report
 from gpuwizard.work.host_lock import HostLock
+from tests.lab.faults.plays import BREAK_CRI
 from tests.lab.harness import judge
 from tests.lab.harness.host import LabHost
 from tests.lab.harness.lab import Lab
@@ -44,18 +45,6 @@ def operator(tmp_path: Path) -> Operator:
 def only(report: Report) -> HostOutcome:
     (outcome,) = report.outcomes.values()
     return outcome
-
-
-# With the new configuration the snapshotter's folder is a file: the daemon runs and its CRI plugin does not. No check
-# of a configuration can see that.
-BREAK_CRI = """mkdir -p /etc/systemd/system/containerd.service.d && cat >/usr/local/sbin/break-cri <<'END'
-folder=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs
-rm -rf "$folder"
-! grep -rqs nvidia /etc/containerd || : >"$folder"
-END
-cd /etc/systemd/system/containerd.service.d
-printf '[Service]\\nExecStartPre=/bin/sh /usr/local/sbin/break-cri\\n' >cri.conf
-systemctl daemon-reload"""
 
 
 def state_word(host: LabHost) -> str:

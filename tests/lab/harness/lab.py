@@ -76,6 +76,13 @@ def _remove_all(slot: int, folder: Path, groups: str) -> None:
     (STATE / f"{slot}.json").unlink(missing_ok=True)
 
 
+def _write_whole(path: Path, text: str) -> None:
+    """Somebody may be reading it: never half a file."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
 def _take_slot() -> tuple[int, IO[str]]:
     """The first slot that nobody has and whose addresses are free; the lock ends with this process."""
     STATE.mkdir(parents=True, exist_ok=True)
@@ -181,13 +188,13 @@ class Lab:
     def _write_lists(self) -> None:
         with self._mutex:
             hosts = [h for h in self._hosts.values() if (h.folder / "host_key.pub").exists()]
-            self.known_hosts.write_text("".join(f"{h.name},{h.address} {h.host_key}\n" for h in hosts))
+            _write_whole(self.known_hosts, "".join(f"{h.name},{h.address} {h.host_key}\n" for h in hosts))
             common = (
                 f"Host *\n  IdentityFile {self.key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {self.known_hosts}\n"
             )
             blocks = [f"Host {h.name}\n  HostName {h.address}\n" for h in hosts]
             jumps = [f"Host {h.name}\n  ProxyJump admin@bookworm\n" for h in hosts if h.spec.hidden]
-            self.ssh_config.write_text("".join([*blocks, *jumps, common]))
+            _write_whole(self.ssh_config, "".join([*blocks, *jumps, common]))
 
     # ── logging in ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -25,14 +25,15 @@ COMMANDS = {
     "validate": "prove with pods that GPUs work",
     "monitor": "watch GPUs and pods of all hosts",
     "rollback": "put back what a run changed; without a run: list the runs",
+    "resume": "go on with a run that was cut; without a run: the newest one",
     "effective": "what a containerd of some version makes of a configuration file; offline",
     "answers": "schema | check FILE | example",
     "demo": "the wizard on a simulated fleet; nothing real is touched",
 }
-TAKES_ONE = {"rollback": "one run", "demo": "one fleet", "effective": "one file"}
+TAKES_ONE = {"rollback": "one run", "resume": "one run", "demo": "one fleet", "effective": "one file"}
 ONLY_LOOKS = ("check", "plan", "monitor", "answers", "effective")
 RUN_AGAIN = "run it again: nothing was changed"
-CANNOT_REHEARSE = ("validate", "rollback")
+CANNOT_REHEARSE = ("validate", "rollback", "resume")
 _REMEDIES = {
     UsageError.exit_code: "gpuwizard --help",
     RefusedError.exit_code: "mend what is named, then plan again",
@@ -40,7 +41,7 @@ _REMEDIES = {
     InterruptedRunError.exit_code: "gpuwizard rollback lists the runs, gpuwizard check looks at the hosts",
 }
 _PLAIN = {"✗": "x", "✓": "+", "·": "-", "→": "->", "–": "-", "…": "...", "×": "x", "‹": "<", "›": ">"}
-LATER = ("diagnose", "resume", "uninstall", "bundle")
+LATER = ("diagnose", "uninstall", "bundle")
 _EPILOG = """\
 HOST is [user@]name[:port], a Host of the SSH configuration, @FILE (one host a line), or local (this machine).
 
@@ -120,6 +121,7 @@ def _parser(command: str | None) -> _Parser:
         "effective": "FILE",
         "apply": "PLAN",
         "rollback": "RUN",
+        "resume": "RUN",
         "answers": "WORD",
         "demo": "FLEET",
     }.get(command or "", "HOST")
@@ -290,6 +292,10 @@ def _dispatch(command: str | None, arguments: argparse.Namespace) -> int:
         return _wizard(arguments)
     if command == "monitor" and not arguments.json:
         return _wizard(arguments, monitor=True)
+    if command in ("rollback", "resume"):
+        from gpuwizard import runs
+
+        return _run(getattr(runs, f"{command}_command")(arguments))
     from gpuwizard import commands, unattended
 
     if command in (None, "demo"):

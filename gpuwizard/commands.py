@@ -1,15 +1,13 @@
-"""The commands that are no wizard: plan, apply, validate, monitor, rollback, answers."""
+"""The commands that are no wizard: plan, apply, validate, monitor, answers."""
 
 import argparse
-import asyncio
 import json
 import os
 import shlex
-import sys
 from pathlib import Path
 
 from gpuwizard import flow, show
-from gpuwizard.errors import GpuwizardError, InterruptedRunError, UnreachableError, UsageError
+from gpuwizard.errors import GpuwizardError, UnreachableError, UsageError
 from gpuwizard.events import Emit, Event, Note
 from gpuwizard.opening import answers_from, check_choices, open_session, take_hosts
 from gpuwizard.plan.model import Plan
@@ -19,6 +17,7 @@ from gpuwizard.unattended import (
     check_pages,
     complain,
     complain_of,
+    confirm,
     exit_code,
     plan_exit_code,
     printer,
@@ -35,12 +34,10 @@ __all__ = [
     "monitor_command",
     "plan_command",
     "progress",
-    "rollback_command",
     "validate_command",
 ]
 
 
-UNTOUCHED = ("unchanged", "refused", "unreachable")
 PENDING = 2
 
 
@@ -111,7 +108,7 @@ async def apply_command(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             return 0 if plan.empty else PENDING
         if not plan.empty and not arguments.yes:
-            await _confirm(f"this changes {show.count(sum(1 for h in plan.hosts if h.changes), 'host')}")
+            await confirm(f"this changes {show.count(sum(1 for h in plan.hosts if h.changes), 'host')}")
         with told_how_to_undo(session):
             return await _apply(session, plan, emit, people=not arguments.json)
 
@@ -136,15 +133,6 @@ async def _apply(session: Session, plan: Plan, emit: Emit, *, people: bool) -> i
     for line in show.summary_lines(session) if people else ():
         say(line)
     return exit_code(session)
-
-
-async def _confirm(what: str) -> None:
-    """Ask before anything is changed. Raises UsageError without a terminal, InterruptedRunError when it is not yes."""
-    if not sys.stdin.isatty():
-        raise UsageError("there is nobody to ask whether to go on", where=what, remedy="add --yes")
-    warn(f"{what}; type yes to go on: ")
-    if (await asyncio.to_thread(sys.stdin.readline)).strip().lower() != "yes":
-        raise InterruptedRunError("nothing was changed: the answer was not yes", remedy="type yes, or add --yes")
 
 
 async def validate_command(arguments: argparse.Namespace) -> int:
@@ -223,54 +211,6 @@ async def monitor_command(arguments: argparse.Namespace) -> int:
                 complain(GpuwizardError("no NVIDIA driver is loaded", where=name, remedy=f"gpuwizard check {name}"))
         await flow.monitor(session, on_samples, lambda _: None, arguments.interval, on_trouble)
         return 0
-
-
-async def rollback_command(arguments: argparse.Namespace) -> int:
-    """`gpuwizard rollback [RUN]`: list the runs, or put back what one changed."""
-    if not arguments.words:
-        async with open_session(arguments) as session:
-            return _list_runs(session.state_dir, as_json=arguments.json)
-    return await _roll_back(arguments, arguments.words[0])
-
-
-def _list_runs(state_dir: Path, *, as_json: bool) -> int:
-    from gpuwizard.journal import list_runs
-
-    runs = list_runs(state_dir)
-    if as_json:
-        say_json({"schema": "gpuwizard.runs/1", "runs": [run.to_json() for run in runs]}, indent=2)
-        return 0
-    if not runs:
-        say("no run has changed anything yet")
-    for run in runs:
-        say(run.line())
-    return 0
-
-
-async def _roll_back(arguments: argparse.Namespace, run_id: str) -> int:
-    from gpuwizard.journal import find_run
-
-    async with open_session(arguments) as session:
-        run = find_run(session.state_dir, run_id)
-        session.answers = answers_from(arguments, run.answers)
-        changed = {host.name for host in run.hosts if host.actions and host.outcome not in UNTOUCHED}
-        if not changed and not run.objects and not run.labels:
-            if not arguments.json:
-                say(f"run {run.id} changed nothing: there is nothing to put back")
-            return 0
-        take_hosts(session, run.answers.hosts)
-        session.hosts = {name: record for name, record in session.hosts.items() if name in changed}
-        emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
-        if not arguments.yes:
-            await _confirm(f"this puts back what run {run.id} changed on {show.count(len(session.hosts), 'host')}")
-        with told_how_to_undo(session):
-            await flow.probe(session, emit, Unattended())
-            complain_of(session)
-            await flow.roll_back(session, run, emit, Unattended())
-        if not arguments.json:
-            for line in show.summary_lines(session, undo=False):
-                say(line)
-        return exit_code(session)
 
 
 def answers_command(arguments: argparse.Namespace) -> int:

@@ -81,17 +81,21 @@ async def make_plan(session: Session, emit: Emit) -> Plan:
     return session.plan
 
 
-def open_journal(session: Session, rolls_back: str | None = None) -> "Journal":
-    """Begin a run: a new run id and its folder under the state directory."""
+def open_journal(session: Session, rolls_back: str | None = None, resume: str | None = None) -> "Journal":
+    """Begin a run: a new run id and its folder under the state directory; or go on with the run `resume`."""
     from gpuwizard.journal import Journal, new_run_id
 
+    if resume is not None:
+        session.run_id = resume
+        return Journal.resume(session.state_dir, resume, session.clock)
     session.run_id = new_run_id(session.clock)
     plan = None if rolls_back else session.plan
     return Journal.open(session.state_dir, session.run_id, plan, rolls_back=rolls_back)
 
 
-async def run_plan(session: Session, emit: Emit, ask: Asker) -> "Report":
-    """Apply `session.plan`: canary first, then batches. Every event also goes to the run's journal.
+async def run_plan(session: Session, emit: Emit, ask: Asker, resume: str | None = None) -> "Report":
+    """Apply `session.plan`: canary first, then batches. Every event also goes to the run's journal. `resume` is the
+    run that was cut, whose plan it is.
 
     Raises RefusedError when there is no plan or the fleet may not apply.
     """
@@ -101,7 +105,7 @@ async def run_plan(session: Session, emit: Emit, ask: Asker) -> "Report":
     if plan is None:
         raise RefusedError("there is no plan to apply", remedy="make a plan first")
     _may_change(session)
-    with open_journal(session) as journal:
+    with open_journal(session, resume=resume) as journal:
         both = _both(emit, journal.emit)
         both(StageChanged("apply", "started", plan.hash))
         session.report = await apply_plan(
@@ -114,18 +118,20 @@ async def run_plan(session: Session, emit: Emit, ask: Asker) -> "Report":
             ask,
             session.clock,
             journal,
+            resumed=resume is not None,
         )
         both(StageChanged("apply", "finished"))
     return session.report
 
 
-async def roll_back(session: Session, run: "RunRecord", emit: Emit, ask: Asker) -> "Report":
-    """Put back what `run` changed, host by host, as a run of its own; the hosts must be probed (connected) before."""
+async def roll_back(session: Session, run: "RunRecord", emit: Emit, ask: Asker, resume: str | None = None) -> "Report":
+    """Put back what `run` changed, host by host, as a run of its own; the hosts must be probed (connected) before.
+    `resume` is the rollback of it that was cut."""
     from gpuwizard.work.rollback import rollback
 
     _may_change(session)
     await connect_cluster(session, emit)
-    with open_journal(session, rolls_back=run.id) as journal:
+    with open_journal(session, rolls_back=run.id, resume=resume) as journal:
         both = _both(emit, journal.emit)
         both(StageChanged("rollback", "started", run.id))
         session.report = await rollback(
@@ -138,6 +144,7 @@ async def roll_back(session: Session, run: "RunRecord", emit: Emit, ask: Asker) 
             ask,
             session.clock,
             journal,
+            resumed=resume is not None,
         )
         both(StageChanged("rollback", "finished"))
     return session.report

@@ -1,12 +1,17 @@
 """Runs on disk: what a run set out to do, how each host ended, and every event as a JSON line.
 
-One folder per run under the state directory, readable by its owner only: ``runs/ID/run.json`` and
-``runs/ID/events.jsonl`` (`gpuwizard.event/1`). The hosts keep their own record; this one names the hosts to ask.
+One folder per run under the state directory, readable by its owner only: ``runs/ID/run.json``,
+``runs/ID/events.jsonl`` (`gpuwizard.event/1`) and, until the run has ended, ``runs/ID/run.plan``: the plan itself, so
+that a run that was cut can go on. The hosts keep their own record; this one names the hosts to ask.
 """
 
+import contextlib
+import fcntl
+import getpass
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,26 +22,40 @@ from gpuwizard.actions import Action, WriteFile
 from gpuwizard.answers.model import Answers
 from gpuwizard.clock import Clock, SystemClock
 from gpuwizard.describe import event_json
-from gpuwizard.errors import UsageError
+from gpuwizard.errors import RefusedError, UsageError
 from gpuwizard.events import Event, HostOutcome
 from gpuwizard.facts.cluster import ObjectKey
 from gpuwizard.plan.model import Plan
+from gpuwizard.plan.store import load_plan, save_plan
 
-__all__ = ["Journal", "LabelRecord", "ObjectRecord", "RunHost", "RunRecord", "find_run", "list_runs", "new_run_id"]
+__all__ = [
+    "Journal",
+    "LabelRecord",
+    "ObjectRecord",
+    "RunHost",
+    "RunRecord",
+    "find_run",
+    "list_runs",
+    "new_run_id",
+    "plan_of",
+]
 
 Json = dict[str, Any]
+_PLAN = "run.plan"
+_OPEN = ("reverting", "unconfirmed")  # outcomes that say what will be, not what is
 
 
 @dataclass(frozen=True, slots=True)
 class RunHost:
-    """One host of a run. `files` are (path, sha256 before, sha256 after); `outcome` is None when it was not known
-    when the run ended."""
+    """One host of a run. `files` are (path, sha256 before, sha256 after), `does` what was to be done in words;
+    `outcome` is None when it was not known when the run ended."""
 
     name: str
     node: str | None = None
     control_plane: bool = False
     files: tuple[tuple[str, str, str], ...] = ()
     actions: tuple[str, ...] = ()
+    does: tuple[str, ...] = ()
     outcome: str | None = None
     reason: str = ""
 
@@ -62,11 +81,15 @@ class ObjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run as it lies on disk. `rolls_back` is the id of the run that it put back, for a rollback."""
+    """One run as it lies on disk. `rolls_back` is the id of the run that it put back, for a rollback; `user` and
+    `laptop` are who began it, and where. `running`: a gpuwizard of this machine is at work on it."""
 
     id: str
     started: str
     finished: str | None = None
+    user: str | None = None
+    laptop: str | None = None
+    running: bool = False
     plan_hash: str = ""
     rolls_back: str | None = None
     answers: Answers = field(default_factory=Answers)
@@ -76,15 +99,26 @@ class RunRecord:
     server: str | None = None
     cluster_error: str | None = None
 
+    @property
+    def cut(self) -> bool:
+        """True when nobody is at work on it and it is not known how it ended."""
+        return not self.running and (self.finished is None or any(h.outcome in _OPEN for h in self.hosts))
+
     def to_json(self) -> Json:
         """The run for ``gpuwizard rollback --json``."""
         return {
             "id": self.id,
             "started": self.started,
             "finished": self.finished,
+            "user": self.user,
+            "laptop": self.laptop,
+            "running": self.running,
+            "cut": self.cut,
             "plan_hash": self.plan_hash,
             "rolls_back": self.rolls_back,
-            "hosts": [{"name": h.name, "outcome": h.outcome, "reason": h.reason} for h in self.hosts],
+            "hosts": [
+                {"name": h.name, "outcome": h.outcome, "reason": h.reason, "changes": list(h.does)} for h in self.hosts
+            ],
             "cluster_error": self.cluster_error,
         }
 
@@ -96,7 +130,7 @@ class RunRecord:
             counts[word] = counts.get(word, 0) + 1
         ended = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "no hosts"
         what = f"rollback of {self.rolls_back}" if self.rolls_back else "apply"
-        state = "" if self.finished else " (was cut)"
+        state = " (is running)" if self.running else "" if self.finished else " (was cut)"
         return f"{self.id}  {self.started}  {what}: {ended}{state}"
 
 
@@ -113,6 +147,7 @@ class Journal:
         self._record = record
         self._clock = clock
         self._events: TextIO | None = None
+        self._lock: int | None = _taken(folder)
 
     @classmethod
     def open(
@@ -127,6 +162,8 @@ class Journal:
             "id": run_id,
             "started": _time(clock),
             "finished": None,
+            "user": _user(),
+            "laptop": socket.gethostname(),
             "plan_hash": plan.hash if plan else "",
             "rolls_back": rolls_back,
             "hosts": [],
@@ -146,6 +183,13 @@ class Journal:
         journal._save()
         return journal
 
+    @classmethod
+    def resume(cls, state_dir: Path, run_id: str, clock: Clock) -> "Journal":
+        """Go on with the record of a run that was cut. Raises RefusedError when somebody is at work on it."""
+        folder = state_dir / "runs" / run_id
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return cls(folder, record, clock)
+
     def __enter__(self) -> "Journal":
         return self
 
@@ -155,7 +199,10 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files and let others at the run."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         if self._events is not None:
             self._events.close()
             self._events = None
@@ -169,7 +216,10 @@ class Journal:
         self._events.write(json.dumps(event_json(event, self._clock.now()), ensure_ascii=False) + "\n")
 
     def begin(self, plan: Plan, answers: Answers) -> None:
-        """Write down what the run sets out to do, before anything is done."""
+        """Write down what the run sets out to do, before anything is done. A run that goes on has done so already."""
+        if self._record["hosts"]:
+            return
+        save_plan(plan, answers, self.folder / _PLAN)
         self._record["plan_hash"] = plan.hash
         self._record["server"] = plan.cluster.server
         self._record["answers"] = answers.model_dump(mode="json")
@@ -180,6 +230,7 @@ class Journal:
                 "control_plane": h.control_plane,
                 "files": _files(h.actions),
                 "actions": [a.id for a in h.actions],
+                "does": [a.summary for a in h.actions],
             }
             for h in plan.hosts
         ]
@@ -190,7 +241,9 @@ class Journal:
         self._save()
 
     def begin_rollback(self, hosts: Iterable[str], answers: Answers) -> None:
-        """Write down which hosts a rollback is about."""
+        """Write down which hosts a rollback is about. One that goes on has done so already."""
+        if self._record["hosts"]:
+            return
         self._record["answers"] = answers.model_dump(mode="json")
         self._record["hosts"] = [{"name": name} for name in hosts]
         self._save()
@@ -201,6 +254,15 @@ class Journal:
             if host["name"] == outcome.host:
                 host["outcome"], host["reason"] = outcome.outcome, outcome.reason
         self._save()
+
+    def outcome_of(self, host: str) -> str | None:
+        """How a host ended as far as was written down; None when nothing was."""
+        return next((h.get("outcome") for h in self._record["hosts"] if h["name"] == host), None)
+
+    def is_applied(self, key: ObjectKey) -> bool:
+        """True when this run has applied that object already."""
+        wanted = [key.api_version, key.kind, key.namespace, key.name]
+        return any(o["key"] == wanted for o in self._record["objects"])
 
     def object_applied(self, key: ObjectKey) -> None:
         """One object of the plan was applied."""
@@ -224,6 +286,8 @@ class Journal:
         self._record["cluster_error"] = cluster_error
         self._record["finished"] = _time(self._clock)
         self._save()
+        if not any(h.get("outcome") in _OPEN for h in self._record["hosts"]):
+            (self.folder / _PLAN).unlink(missing_ok=True)  # it holds the bytes of files, and nobody needs it any more
 
     def _save(self) -> None:
         path = self.folder / "run.json"
@@ -257,12 +321,53 @@ def find_run(state_dir: Path, run_id: str) -> RunRecord:
     return matching[0]
 
 
+def plan_of(state_dir: Path, run: RunRecord) -> Plan:
+    """The plan of a run that was cut. Raises UsageError when there is none, RefusedError when it was changed."""
+    return load_plan(state_dir / "runs" / run.id / _PLAN)[0]
+
+
+def _taken(folder: Path) -> int:
+    """Hold the run for as long as this process lives. Raises RefusedError when another one does."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RefusedError(
+            f"run {folder.name} is still at work on this machine", where=str(folder), remedy="wait until it has ended"
+        ) from None
+    return descriptor
+
+
+def _running(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    return "somebody"
+
+
 def _read(path: Path) -> RunRecord:
     data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return RunRecord(
         id=data["id"],
         started=data["started"],
         finished=data.get("finished"),
+        user=data.get("user"),
+        laptop=data.get("laptop"),
+        running=_running(path.parent),
         plan_hash=data.get("plan_hash") or "",
         rolls_back=data.get("rolls_back"),
         answers=Answers.model_validate(data["answers"]) if data.get("answers") else Answers(),
@@ -273,6 +378,7 @@ def _read(path: Path) -> RunRecord:
                 control_plane=bool(h.get("control_plane")),
                 files=tuple((f["path"], f["before"], f["after"]) for f in h.get("files", ())),
                 actions=tuple(h.get("actions", ())),
+                does=tuple(h.get("does", ())),
                 outcome=h.get("outcome"),
                 reason=h.get("reason") or "",
             )

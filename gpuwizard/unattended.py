@@ -25,6 +25,7 @@ __all__ = [
     "check_pages",
     "complain",
     "complain_of",
+    "confirm",
     "exit_code",
     "plan_exit_code",
     "printer",
@@ -104,6 +105,15 @@ def complain_of(session: Session) -> None:
             complain(record.error, "" if name in str(record.error) else name)
     if session.cluster_problem is not None:
         complain(session.cluster_problem, "the cluster")
+
+
+async def confirm(what: str) -> None:
+    """Ask before anything is changed. Raises UsageError without a terminal, InterruptedRunError when it is not yes."""
+    if not sys.stdin.isatty():
+        raise UsageError("there is nobody to ask whether to go on", where=what, remedy="add --yes")
+    warn(f"{what}; type yes to go on: ")
+    if (await asyncio.to_thread(sys.stdin.readline)).strip().lower() != "yes":
+        raise InterruptedRunError("nothing was changed: the answer was not yes", remedy="type yes, or add --yes")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Runs on disk: written before they happen, private, and read back."""
 
+import base64
 import json
 import os
 from dataclasses import replace
@@ -46,9 +47,10 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         journal.object_applied(KEY)
         journal.label_set("node-a", "gpuwizard.dev/gpu", None, "true")
         assert journal.is_labelled("node-a", "gpuwizard.dev/gpu")
-        cut = find_run(tmp_path, "run-1")
-        assert cut.finished is None
-        assert "(was cut)" in cut.line()
+        running = find_run(tmp_path, "run-1")
+        assert running.finished is None
+        assert "(is running)" in running.line()
+        assert not running.cut
         journal.finish([HostOutcome("a", "confirmed"), HostOutcome("b", "unchanged", "no GPU")], None)
     run = find_run(tmp_path, "run-1")
     assert run.answers == answers
@@ -62,7 +64,12 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert run.objects[0].key == KEY
     assert run.objects[0].after == "kind: RuntimeClass\n"
     assert run.line() == "run-1  2026-11-21T01:02:03Z  apply: 1 confirmed, 1 unchanged"
-    assert run.to_json()["hosts"][1] == {"name": "b", "outcome": "unchanged", "reason": "no GPU"}
+    assert run.to_json()["hosts"][1] == {
+        "name": "b",
+        "outcome": "unchanged",
+        "reason": "no GPU",
+        "changes": [],
+    }
 
 
 def test_events_are_lines_of_json(tmp_path: Path) -> None:
@@ -74,15 +81,21 @@ def test_events_are_lines_of_json(tmp_path: Path) -> None:
     assert json.loads(lines[1])["schema"] == "gpuwizard.event/1"
 
 
-def test_only_its_owner_may_read_it_and_it_holds_no_file_content(tmp_path: Path) -> None:
+def test_only_its_owner_may_read_it_and_file_content_lies_in_the_plan_alone_until_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "runs/run-1"
+    secret = base64.b64encode(b"password = 'hunter2'\n").decode()
     with Journal.open(tmp_path, "run-1", plan()) as journal:
         journal.begin(plan(), Answers())
         journal.emit(Note("apply", "x"))
-    folder = tmp_path / "runs/run-1"
-    assert folder.stat().st_mode & 0o777 == 0o700
-    for file in folder.iterdir():
-        assert file.stat().st_mode & 0o777 == 0o600, file
-        assert "hunter2" not in file.read_text()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        for file in folder.iterdir():
+            assert file.stat().st_mode & 0o777 == 0o600, file
+            assert "hunter2" not in file.read_text()
+            assert (secret in file.read_text()) == (file.name == "run.plan"), file
+        journal.finish([HostOutcome("a", "unconfirmed")], None)
+        assert (folder / "run.plan").exists()
+        journal.finish([HostOutcome("a", "confirmed")], None)
+        assert not (folder / "run.plan").exists()
 
 
 def test_runs_are_listed_newest_first_and_a_damaged_one_hides_no_other(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Apply a plan: guarded changes host by host, the cluster's objects after the canary, each node's label at the end."""
 
-import getpass
-import socket
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +22,15 @@ from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
 from gpuwizard.work.probe import probe_host
 from gpuwizard.work.rollout import roll_out
-from gpuwizard.work.shared_run import SharedRun
+from gpuwizard.work.shared_run import SharedRun, owner_text
 
-__all__ = ["Report", "apply_plan", "owner_text", "time_limits"]
+__all__ = ["Report", "apply_plan", "time_limits"]
 
+_BAD = ("rolled-back", "failed", "reverting", "unconfirmed")
+_BEGUN = ("confirmed", "rolled-back", "reverting", "unconfirmed")
+_NEVER_BEGUN = ("refused", "unreachable")
+# Why a host reverted that says nothing against the change itself (guard-arm.sh, guard-change.sh, guard.py).
+_CUT = ("it was not confirmed within", "the host was restarted before", "the run was cut", "interrupted by")
 _RESERVE = 20.0  # seconds of T for the stop of the unit and for the confirmation itself
 _LEAST, _MOST = 15.0, 180.0  # seconds in which the unit must come up
 
@@ -44,6 +48,7 @@ class _Run(SharedRun):
     """What all hosts of one run share."""
 
     plan: Plan
+    resumed: bool = False
     objects_done: bool = False
 
 
@@ -57,15 +62,18 @@ async def apply_plan(
     ask: Asker,
     clock: Clock,
     journal: Journal,
+    *,
+    resumed: bool = False,
 ) -> Report:
     """Run exactly the actions of `plan` and report each host from its own state (`safety.md`).
 
     Hosts that the plan refuses are `refused`, hosts without an action `unchanged` and never touched. When it is
     cancelled, what is in flight is put back, every host's outcome is emitted, and the cancellation goes on; a second
-    one leaves at once. Raises UsageError when the time limits of the answers cannot be met.
+    one leaves at once. `resumed`: the run was begun by an earlier process and was cut; each host is asked first how it
+    stands, and nothing is done twice. Raises UsageError when the time limits of the answers cannot be met.
     """
     time_limits(answers)
-    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan)
+    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan, resumed=resumed)
     journal.begin(plan, answers)
     try:
         await _apply(run)
@@ -87,10 +95,15 @@ async def _apply(run: _Run) -> None:
         elif not host.actions:
             run.outcomes[host.name] = HostOutcome(host.name, "unchanged", host.reason)
         elif host.name not in run.hosts and _touches(host):
-            run.outcomes[host.name] = HostOutcome(host.name, "unreachable", "there is no connection to it")
+            run.outcomes[host.name] = _away(run, host)
         else:
             todo.append(host)
     on_hosts = [h for h in todo if _touches(h)]
+    to_begin, rollout, go_on = on_hosts, run.answers.rollout, True
+    if run.resumed:
+        to_begin, go_on = await _take_up(run, on_hosts)
+        proved = any(o.outcome == "confirmed" for o in run.outcomes.values())
+        rollout = rollout.model_copy(update={"canary": rollout.canary and not proved})
 
     async def objects() -> bool:
         if run.answers.rollout.canary and not _any_in_order(run, len(todo) > len(on_hosts)):
@@ -101,12 +114,14 @@ async def _apply(run: _Run) -> None:
         await _labels(run, todo)
         return done
 
-    if on_hosts:
+    if not go_on:
+        run.objects_done = all(run.journal.is_applied(a.key) for a in run.plan.cluster.actions)
+    elif on_hosts:
         await roll_out(
-            on_hosts,
+            to_begin,
             lambda host: _change(run, host),
-            run.answers.rollout,
-            load=await _load(run, on_hosts),
+            rollout,
+            load=await _load(run, to_begin),
             after_canary=objects,
             outcomes=run.outcomes,
             emit=run.emit,
@@ -116,6 +131,45 @@ async def _apply(run: _Run) -> None:
     elif todo or not run.plan.hosts or not all(h.refusals for h in run.plan.hosts):
         await _objects(run)
     await _labels(run, todo)
+
+
+def _away(run: _Run, host: HostPlan) -> HostOutcome:
+    """There is no way to a host: what is said of it never comes from anywhere else."""
+    if run.resumed and run.journal.outcome_of(host.name) not in _NEVER_BEGUN:
+        why = "there is no connection to it: how the run stands there is not known"
+        return HostOutcome(host.name, "unconfirmed", why)
+    return HostOutcome(host.name, "unreachable", "there is no connection to it")
+
+
+async def _take_up(run: _Run, hosts: Sequence[HostPlan]) -> tuple[list[HostPlan], bool]:
+    """Ask each host how it stands and bring to an end what is under way there. Returns the hosts that were not begun,
+    and whether they may be: not after a failure, and not while it is not known how another one stands."""
+
+    async def one(host: HostPlan) -> HostOutcome | None:
+        transport = run.hosts[host.name]
+        guard = Guard(
+            transport, guarded_change(run, host), _hooks(run, host, transport), emit=run.emit, clock=run.clock
+        )
+        try:
+            outcome = await guard.go_on()
+        finally:
+            if guard.outcome is not None:
+                run.outcomes[host.name] = guard.outcome
+                run.journal.host(guard.outcome)
+        if outcome is None and run.journal.outcome_of(host.name) in _BEGUN:
+            outcome = HostOutcome(host.name, "unconfirmed", "the host's record of the run is gone")
+        if outcome is not None:
+            run.outcomes[host.name] = outcome
+            run.journal.host(outcome)
+            run.emit(HostProgress(host.name, "apply", outcome.outcome, outcome.reason))
+        return outcome
+
+    found = await asyncio.gather(*(one(host) for host in hosts))
+    known = [*run.outcomes.values()]
+    bad = [o for o in known if o.outcome in _BAD and not (o.outcome == "rolled-back" and o.reason.startswith(_CUT))]
+    for outcome in bad[:1]:
+        run.emit(Note("apply", f"it is {outcome.outcome}: no further host is begun", "error", host=outcome.host))
+    return [host for host, outcome in zip(hosts, found, strict=True) if outcome is None], not bad
 
 
 def _any_in_order(run: _Run, label_only: bool) -> bool:
@@ -270,7 +324,12 @@ async def _objects(run: _Run) -> bool:
 
 
 async def _object(run: _Run, cluster: Cluster, action: ApplyObject) -> None:
+    if run.journal.is_applied(action.key):
+        return
     live = await cluster.get(action.key)
+    if run.resumed and live is not None and shown_yaml(live) == action.after:
+        run.journal.object_applied(action.key)  # it was cut between the two
+        return
     if (shown_yaml(live) if live is not None else "") != action.before:
         raise RefusedError("stale plan: it was changed since the plan was made", remedy="plan again")
     await cluster.apply(action.manifest)
@@ -335,12 +394,3 @@ def time_limits(answers: Answers) -> tuple[int, int, int]:
             remedy=f"make it at least {needed:g} s, or shorten rollout.unit_hold or rollout.node_hold",
         )
     return round(chosen.confirm_timeout), round(min(left, _MOST)), round(chosen.unit_hold)
-
-
-def owner_text(run_id: str, clock: Clock) -> str:
-    """Who holds the lock of a host, from where and since when: what another operator is shown."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = "somebody"
-    return f"{user} on {socket.gethostname()}, run {run_id}, since {clock.now():%Y-%m-%d %H:%M:%S} UTC"

@@ -94,6 +94,50 @@ class Guard:
         second one leaves at once. Never raises GpuwizardError."""
         return await self._guarded(self._run())
 
+    async def go_on(self) -> HostOutcome | None:
+        """Go on with a change that an earlier process of the same run began here, from what the host itself says.
+
+        None when it never came so far that anything could change: it may be begun, and nothing of it is left. Only a
+        cancellation is raised, as by `run`.
+        """
+        try:
+            if not self._transport.alive:
+                await self._transport.reconnect()
+            state = await self._call("status")
+            if state.word in ("none", "prepared"):
+                return await self._forget(state)
+            if state.word == "confirmed":  # the mark of the revert may still be there
+                state = await self._call("confirm")
+        except GpuwizardError as error:
+            why = f"the host could not be asked how it stands: {_text(error)}"
+            return HostOutcome(self._transport.name, "unconfirmed", why, self._stage)
+        self._armed_at = self._clock.monotonic() + (state.deadline or 0) - self._change.timeout
+        return await self._guarded(self._take_over(state))
+
+    async def _forget(self, state: HostState) -> HostOutcome | None:
+        """Clear away what was prepared, and perhaps half armed, before anything was changed."""
+        if state.word == "none":
+            return None
+        try:
+            await self._lock.take()
+            state = await self._call("undo", "it was cut before anything was changed")
+        finally:
+            await self._lock.release()
+        return None if state.word == "none" else await self.go_on()
+
+    async def _take_over(self, state: HostState) -> HostOutcome:
+        self._was_armed = True
+        if state.word in _OVER:
+            return self._outcome(state)
+        try:
+            await self._lock.take()
+        except GpuwizardError as error:
+            return self._unknown(_text(error))
+        needed = self._change.limit + self._change.hold
+        if state.word == "armed" and self._left(state) < needed:
+            self._giving_up = f"the run was cut, and less than {needed} s were left to change this host"
+        return self._outcome(await self._drive(state))
+
     async def put_back(self, why: str) -> HostOutcome:
         """Have a change that was begun earlier and never confirmed put back; ends as `run`."""
         self._giving_up = why

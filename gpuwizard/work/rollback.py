@@ -14,12 +14,12 @@ from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.model import HostPlan
 from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.remote.transport import Transport
-from gpuwizard.work.apply import Report, owner_text, time_limits
+from gpuwizard.work.apply import Report, time_limits
 from gpuwizard.work.guard import Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange, call, host_state
 from gpuwizard.work.health import control_plane_ready, node_settles
 from gpuwizard.work.rollout import roll_out
-from gpuwizard.work.shared_run import SharedRun
+from gpuwizard.work.shared_run import SharedRun, owner_text
 
 __all__ = ["rollback"]
 
@@ -32,6 +32,7 @@ class _Run(SharedRun):
     """What all hosts of one rollback share."""
 
     record: RunRecord
+    resumed: bool = False
 
 
 async def rollback(
@@ -44,8 +45,11 @@ async def rollback(
     ask: Asker,
     clock: Clock,
     journal: Journal,
+    *,
+    resumed: bool = False,
 ) -> Report:
-    """Put back what the run `record` changed; `run_id` is the id of this rollback, a run of its own.
+    """Put back what the run `record` changed; `run_id` is the id of this rollback, a run of its own. `resumed`: an
+    earlier process began it and was cut.
 
     What a host did is read from the host: a run that was never confirmed there is reverted, a confirmed one is put
     back as a new guarded change, and one that was put back already is left. A file that somebody changed since is
@@ -53,7 +57,7 @@ async def rollback(
     the run left it. Outcomes: ``confirmed`` is a host that is as it was before. Cancelling works as in `apply_plan`.
     """
     time_limits(answers)
-    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, record=record)
+    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, record=record, resumed=resumed)
     journal.begin_rollback([h.name for h in record.hosts], answers)
     try:
         await _roll_back(run)
@@ -104,6 +108,11 @@ async def _host(run: _Run, host: RunHost) -> HostOutcome:
     transport = run.hosts[host.name]
     guard: Guard | None = None
     try:
+        if run.resumed:
+            guard = _guard(run, transport, _change(run, run.run_id, run.record.id), _hooks(run, host))
+            if (begun := await guard.go_on()) is not None:
+                run.emit(HostProgress(host.name, "rollback", begun.outcome, begun.reason))
+                return begun
         done = await transport.run(call("status", run.record.id), root=True)
         state = host_state(done.stdout.decode("utf-8", "replace").splitlines())
         match state.word if state is not None else "none":

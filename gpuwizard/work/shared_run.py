@@ -1,5 +1,7 @@
 """What all hosts of one run share, whether it applies a plan or takes one back."""
 
+import getpass
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +12,7 @@ from gpuwizard.journal import Journal
 from gpuwizard.kube.cluster import Cluster
 from gpuwizard.remote.transport import Transport
 
-__all__ = ["SharedRun"]
+__all__ = ["SharedRun", "owner_text"]
 
 
 @dataclass(slots=True)
@@ -26,3 +28,12 @@ class SharedRun:
     journal: Journal
     outcomes: dict[str, HostOutcome] = field(default_factory=dict)
     cluster_error: str | None = None
+
+
+def owner_text(run_id: str, clock: Clock) -> str:
+    """Who holds the lock of a host, from where and since when: what another operator is shown."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "somebody"
+    return f"{user} on {socket.gethostname()}, run {run_id}, since {clock.now():%Y-%m-%d %H:%M:%S} UTC"

@@ -14,7 +14,6 @@ from gpuwizard.actions import Refusal
 from gpuwizard.clean import clean_line
 from gpuwizard.plan.diff import DiffLine
 from gpuwizard.plan.groups import HostGroup, group_hosts
-from gpuwizard.plan.impact import impact
 from gpuwizard.plan.model import Plan
 from gpuwizard.plan.words import MARKS, effects_of
 from gpuwizard.show.plan import plan_total
@@ -77,7 +76,7 @@ def _words(group: HostGroup) -> Iterator[RenderableType]:
         style = _EFFECTS[effect.kind]
         subject = (effect.subject, "" if effect.kind == "unchanged" else "bold")
         yield _hanging(MARKS[effect.kind], Text.assemble(subject, ": ", effect.words, style=style), style)
-    for sentence in impact(group.actions, control_plane=group.control_plane):
+    for sentence in group.impact:
         yield _hanging("!", Text(clean_line(sentence)), "yellow")
 
 

@@ -7,9 +7,9 @@ from textual.content import Content
 
 from gpuwizard.actions import Refusal, Restart
 from gpuwizard.clean import clean
+from gpuwizard.plan.blast import blast_list
 from gpuwizard.plan.diff import DiffLine
 from gpuwizard.plan.groups import HostGroup
-from gpuwizard.plan.impact import impact
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
 from gpuwizard.plan.words import MARKS, Effect, effects_of
 from gpuwizard.show.plan_steps import Step, cluster_steps, group_state, group_steps, group_title
@@ -89,6 +89,18 @@ def group_lines(group: HostGroup, *, words: bool) -> Iterator[Line]:
         yield text()
         yield from word_lines(group, close=True)
     yield from _steps(group_steps(group))
+    if len(group.hosts) == 1:
+        yield from _pods(group.first)
+
+
+def _pods(host: HostPlan) -> Iterator[Line]:
+    """The pods of one host's node, whom its restart meets: a group is opened to read them host by host."""
+    pods = list(blast_list(host.blast))
+    if pods:
+        yield text()
+        yield heading(Content.styled("Pods on this node", "$text-accent"))
+    for words in pods:
+        yield Line(Content.assemble(_INDENT, plain(words, "$quiet", 4000)), 3)
 
 
 def word_lines(group: HostGroup, *, close: bool = False) -> Iterator[Line]:
@@ -98,7 +110,7 @@ def word_lines(group: HostGroup, *, close: bool = False) -> Iterator[Line]:
         yield heading(Content.styled("What the runtime will see", "$text-accent"))
     for effect in effects:
         yield _effect(effect)
-    sentences = list(impact(group.actions, control_plane=group.control_plane))
+    sentences = group.impact
     if sentences and not close:
         yield text()
         yield heading(Content.styled("What it does to the host", "$text-accent"))

@@ -52,7 +52,7 @@ def test_wide_the_words_stand_beside_the_diff(mixed: Plan, monkeypatch: pytest.M
 def test_narrow_they_stand_above_it(mixed: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(mixed, monkeypatch, 80).splitlines()
     at = lines.index("kubeadm-17  3 actions")
-    assert [line.rstrip() for line in lines[at : at + 9]] == [
+    assert [line.rstrip() for line in lines[at : at + 11]] == [
         "kubeadm-17  3 actions",
         "  in-place: containerd 1.7.24 has to find it in its own file; CDI is switched on",
         "  + handler nvidia: added, same cgroup driver as runc",
@@ -61,6 +61,8 @@ def test_narrow_they_stand_above_it(mixed: Plan, monkeypatch: pytest.MonkeyPatch
         "  = everything else: unchanged",
         "  ! containerd.service restarts; pods that run keep running, new ones wait for a",
         "    moment",
+        "  ! 2 pods run on this node: 1 of DaemonSets",
+        "  ! no controller would bring back default/notebook-kubeadm-17",
         "  · change /etc/containerd/config.toml",
     ]
     assert max(map(len, lines)) <= 80

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-__all__ = ["ClusterView", "NodeView", "ObjectKey", "ObjectState", "key_of"]
+__all__ = ["ClusterView", "NodePod", "NodeView", "ObjectKey", "ObjectState", "key_of"]
 
 Json = Mapping[str, Any]
 
@@ -68,14 +68,37 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePod:
+    """A pod that has not ended. `controller` is the kind of what owns it, empty for none; `mirror`: the kubelet runs
+    it from a file; `gpu`: it asks for a device of NVIDIA, or runs under the nvidia runtime class."""
+
+    namespace: str
+    name: str
+    node: str
+    controller: str = ""
+    mirror: bool = False
+    gpu: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def unmanaged(self) -> bool:
+        """True when nothing makes it anew once it has died."""
+        return not self.controller and not self.mirror
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterView:
-    """The cluster at the moment of planning. `server` is its URL; `error` is set when it could not be reached."""
+    """The cluster at the moment of planning. `server` is its URL; `error` is set when it could not be reached.
+    `pods` are None when this user may not list them."""
 
     server: str | None = None
     version: str | None = None
     nodes: tuple[NodeView, ...] = ()
     objects: Mapping[ObjectKey, ObjectState] = field(default_factory=dict)
     error: str | None = None
+    pods: tuple[NodePod, ...] | None = None
 
     def node(self, name: str) -> NodeView | None:
         """The node of that name."""

@@ -14,11 +14,11 @@ from typing import Any
 from gpuwizard.clean import clean
 from gpuwizard.clock import Clock, SystemClock
 from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
-from gpuwizard.facts.cluster import ClusterView, NodeView, ObjectKey, ObjectState, key_of
+from gpuwizard.facts.cluster import ClusterView, NodePod, NodeView, ObjectKey, ObjectState, key_of
 from gpuwizard.kube.access import Access, open_access
 from gpuwizard.kube.paths import kind_of, path_of
 from gpuwizard.kube.problems import AbsentError, connection_problem, refusal
-from gpuwizard.kube.views import event_time, node_view
+from gpuwizard.kube.views import event_time, node_view, pod_view
 from gpuwizard.kube.watching import SILENCE, Change, follow
 
 __all__ = ["MANAGER", "Cluster", "open_cluster"]
@@ -30,6 +30,7 @@ _LIMIT = 30.0
 _PARALLEL = 8
 _LEASES = "kube-node-lease"
 _TOO_MANY_RETRIES = 3
+_NOT_ENDED = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 async def open_cluster(
@@ -95,12 +96,17 @@ class Cluster:
         node, lease = await asyncio.gather(self.get(key), self._or_none(self.get(lease_key)))
         return node_view(node, lease) if node is not None else None
 
+    async def pods(self) -> tuple[NodePod, ...]:
+        """All pods that have a node and have not ended."""
+        items, _ = await self._list("Pod", field_selector=_NOT_ENDED)
+        return tuple(view for view in map(pod_view, items) if view.node)
+
     async def view(self, desired: Sequence[Json]) -> ClusterView:
-        """What the plan needs: version, nodes, and for each desired object the live one and the server's dry run.
+        """What the plan needs: version, nodes, pods, and for each desired object the live one and the server's dry run.
 
         A refusal of one object is kept in its state; only an unreachable server or refused login is raised.
         """
-        version, nodes = await asyncio.gather(self.version(), self.nodes())
+        version, nodes, pods = await asyncio.gather(self.version(), self.nodes(), self._or_none(self.pods()))
         gate = asyncio.Semaphore(_PARALLEL)
         created = {m["metadata"]["name"] for m in desired if m["kind"] == "Namespace"}
 
@@ -110,7 +116,7 @@ class Cluster:
 
         states = await asyncio.gather(*(look(m) for m in desired))
         objects = {key_of(m): state for m, state in zip(desired, states, strict=True)}
-        return ClusterView(server=self.server, version=version, nodes=nodes, objects=objects)
+        return ClusterView(server=self.server, version=version, nodes=nodes, objects=objects, pods=pods)
 
     async def get(self, key: ObjectKey) -> Json | None:
         """One object; None when it is absent."""
@@ -228,7 +234,7 @@ class Cluster:
         try:
             return await asked
         except RefusedError:
-            return None  # leases may be hidden from this user; the node's own heartbeat is then all there is
+            return None  # leases and pods may be hidden from this user; what else the nodes say is then all there is
 
     async def _list(
         self, kind: str, namespace: str = "", label_selector: str = "", field_selector: str = ""

@@ -5,11 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpuwizard.clean import clean_line
-from gpuwizard.facts.cluster import NodeView
+from gpuwizard.facts.cluster import NodePod, NodeView
 
-__all__ = ["condition", "event_time", "node_view", "parse_time"]
+__all__ = ["condition", "event_time", "node_view", "parse_time", "pod_view"]
 
 Json = Mapping[str, Any]
+
+_MIRROR = "kubernetes.io/config.mirror"
+_DEVICES = "nvidia.com/"
 
 
 def parse_time(text: Any) -> datetime | None:
@@ -60,6 +63,29 @@ def node_view(node: Json, lease: Json | None = None) -> NodeView:
         ready_since=parse_time(ready.get("lastTransitionTime")),
         heartbeat=max((b for b in beats if b), default=None),
         unschedulable=bool(node.get("spec", {}).get("unschedulable")),
+    )
+
+
+def pod_view(pod: Json) -> NodePod:
+    """The view of a Pod. Only an owner that is its controller makes it anew; a mirror pod is owned by its Node."""
+    meta, spec = pod["metadata"], pod.get("spec", {})
+    mirror = _MIRROR in (meta.get("annotations") or {})
+    owner = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), None)
+    return NodePod(
+        namespace=clean_line(str(meta.get("namespace", ""))),
+        name=clean_line(str(meta["name"])),
+        node=str(spec.get("nodeName") or ""),
+        controller="" if owner is None or mirror else clean_line(str(owner.get("kind", ""))),
+        mirror=mirror,
+        gpu=spec.get("runtimeClassName") == "nvidia" or _asks_for_gpus(spec),
+    )
+
+
+def _asks_for_gpus(spec: Json) -> bool:
+    containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+    asked = (c.get("resources") or {} for c in containers)
+    return any(
+        key.startswith(_DEVICES) for r in asked for key in {**(r.get("requests") or {}), **(r.get("limits") or {})}
     )
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gpuwizard.actions import ApplyObject, HostAction, HostPlanned, Refusal
+from gpuwizard.actions import ApplyObject, HostAction, HostPlanned, Refusal, Restart
 from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
-from gpuwizard.facts.cluster import ClusterView, NodeView, ObjectState, key_of
+from gpuwizard.facts.cluster import ClusterView, NodePod, NodeView, ObjectState, key_of
 from gpuwizard.facts.model import Probe
 from gpuwizard.flavours.refusals import live_refusal
 from gpuwizard.plan.alike import AlikeHosts
+from gpuwizard.plan.blast import blast_of, pods_by_node
 from gpuwizard.plan.digest import fingerprint, plan_hash
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
 from gpuwizard.plan.shown import cleaned, shown_yaml
@@ -33,8 +34,10 @@ def build_plan(
     view = cluster if answers.kubernetes.manage else None
     nodes = {} if view is None else {node.name: node for node in reversed(view.nodes)}
     alike = AlikeHosts(answers)
+    pods = pods_by_node(view)
     hosts = [
-        _host(name, probes[name], alike.planned(name, probes[name]), answers, view, nodes) for name in sorted(probes)
+        _host(name, probes[name], alike.planned(name, probes[name]), answers, view, nodes, pods)
+        for name in sorted(probes)
     ]
     for name, why in sorted((unreachable or {}).items()):
         refusal = Refusal(
@@ -77,6 +80,7 @@ def _host(
     answers: Answers,
     view: ClusterView | None,
     nodes: Mapping[str, NodeView],
+    pods: Mapping[str, tuple[NodePod, ...]] | None,
 ) -> HostPlan:
     facts = probe.facts
     node = _node(probe, nodes)
@@ -90,6 +94,8 @@ def _host(
         actions += runtime.actions(name, planned.change)
         if _takes_part(planned, probe):
             actions += labels.actions(name, node, answers)
+    server = facts.kubernetes.role in ("server", "control-plane")
+    restarts = node is not None and any(isinstance(action, Restart) for action in actions)
     return HostPlan(
         name=name,
         strategy=planned.strategy,
@@ -100,7 +106,8 @@ def _host(
         versions=versions_of(probe),
         boot_id=boot_of(probe),
         node_name=node.name if node is not None else facts.kubernetes.node_name,
-        control_plane=facts.kubernetes.role in ("server", "control-plane"),
+        control_plane=server,
+        blast=blast_of(node, pods, control_plane=server) if restarts and node is not None else None,
     )
 
 

@@ -5,6 +5,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from gpuwizard.actions import HostAction, LabelNode, Refusal, Restart, WriteFile
+from gpuwizard.plan.blast import blast_words
+from gpuwizard.plan.impact import impact
 from gpuwizard.plan.model import HostPlan, Plan
 
 __all__ = ["HostGroup", "group_hosts"]
@@ -17,7 +19,7 @@ class HostGroup:
     """Hosts, in the plan's order, that read alike.
 
     Equal are the strategy with its reason, the files before and after, the activation, and what the runtime sees of
-    it. The labels of their nodes are each host's own and divide no group.
+    it. The labels of their nodes and the pods there are each host's own and divide no group.
     """
 
     hosts: tuple[HostPlan, ...]
@@ -52,6 +54,12 @@ class HostGroup:
     def control_plane(self) -> bool:
         """True when one of them serves the Kubernetes API."""
         return any(host.control_plane for host in self.hosts)
+
+    @property
+    def impact(self) -> tuple[str, ...]:
+        """Sentences on what restarts, what becomes of the pods, and who they are."""
+        told = impact(self.actions, control_plane=self.control_plane)
+        return (*told, *blast_words(host.blast for host in self.hosts))
 
 
 def group_hosts(plan: Plan) -> tuple[HostGroup, ...]:

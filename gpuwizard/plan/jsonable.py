@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gpuwizard.actions import Action, ApplyObject, EffectiveChange, LabelNode, Refusal, Restart, WriteFile
+from gpuwizard.plan.blast import blast_json
 from gpuwizard.plan.diff import diff_text, file_diff, text_diff
 from gpuwizard.plan.impact import impact
 from gpuwizard.plan.model import HostPlan, Plan
@@ -29,7 +30,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def _host(host: HostPlan) -> dict[str, Any]:
-    """`effective_words` is the whole effective difference as a person reads it, `impact` what becomes of the pods."""
+    """`effective_words` is the whole effective difference as a person reads it, `impact` what becomes of the pods,
+    `blast_radius` who they are."""
     return {
         "name": host.name,
         "strategy": host.strategy,
@@ -39,6 +41,7 @@ def _host(host: HostPlan) -> dict[str, Any]:
         "node_name": host.node_name,
         "effective_words": [str(effect) for effect in effects_of(host.actions)],
         "impact": list(impact(host.actions, control_plane=host.control_plane)),
+        "blast_radius": blast_json(host.blast),
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpuwizard.actions import Action, ApplyObject, HostAction, Refusal
+from gpuwizard.plan.blast import Blast
 
 __all__ = ["ClusterPlan", "HostPlan", "Plan"]
 
@@ -12,7 +13,7 @@ __all__ = ["ClusterPlan", "HostPlan", "Plan"]
 class HostPlan:
     """What will be done on one host, in order. `reads` maps each path that the plan read to its sha256 or
     ``absent``; `versions` the versions it relied on; `boot_id` the boot it was seen in: apply refuses the host when
-    one of them differs."""
+    one of them differs. `blast` says whom a restart meets; it is told, and part of no hash."""
 
     name: str
     strategy: str
@@ -24,6 +25,7 @@ class HostPlan:
     boot_id: str | None = None
     node_name: str | None = None
     control_plane: bool = False
+    blast: Blast | None = None
 
     @property
     def changes(self) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 
 from gpuwizard.plan.groups import HostGroup, group_hosts
-from gpuwizard.plan.impact import impact
 from gpuwizard.plan.model import Plan
 from gpuwizard.plan.words import MARKS, effects_of
 from gpuwizard.show.plan_steps import Step, cluster_steps, group_state, group_steps, group_title
@@ -45,7 +44,7 @@ def _group_lines(group: HostGroup) -> Iterator[str]:
         return
     for effect in effects_of(group.actions):
         yield f"  {MARKS[effect.kind]} {effect}"
-    for sentence in impact(group.actions, control_plane=group.control_plane):
+    for sentence in group.impact:
         yield f"  ! {sentence}"
     yield from _steps(group_steps(group))
 

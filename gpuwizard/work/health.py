@@ -12,6 +12,7 @@ from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
 from gpuwizard.events import Emit, Stage, Waiting
 from gpuwizard.facts.cluster import NodeView
 from gpuwizard.kube.cluster import Cluster
+from gpuwizard.plan.blast import CONTROL_PLANE
 from gpuwizard.redact import redact_text, redact_value
 from gpuwizard.work.guard_lines import progress
 
@@ -22,7 +23,6 @@ _IMPORTS = re.compile(rb"(?ms)^[ \t]*imports[ \t]*=[ \t]*\[.*?\][ \t]*$")
 _POLL = 1.0
 _PATIENCE = 30.0  # seconds that a node may be NotReady although the answers want a shorter hold
 _RESERVE = 10.0  # seconds kept for the confirmation itself
-_CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
 def nothing_lost(before: bytes | None, after: bytes | None, version: str, announced: Iterable[EffectiveChange]) -> None:
@@ -124,7 +124,7 @@ async def control_plane_ready(cluster: Cluster, node: str) -> None:
     """
     if not await cluster.ready():
         raise RefusedError("the API server does not call itself ready", remedy="repair the control plane first")
-    others = [n for n in await cluster.nodes() if n.name != node and any(k in n.labels for k in _CONTROL_PLANE)]
+    others = [n for n in await cluster.nodes() if n.name != node and any(k in n.labels for k in CONTROL_PLANE)]
     away = [n.name for n in others if not n.ready]
     if away:
         raise RefusedError(

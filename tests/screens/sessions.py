@@ -8,7 +8,7 @@ from pathlib import Path
 from gpuwizard.answers.model import Answers, Connection
 from gpuwizard.errors import LoginError
 from gpuwizard.events import Event, HostOutcome, HostProgress, LogLine, Rung, StageChanged, Waiting
-from gpuwizard.facts.cluster import ClusterView, NodeView, ObjectState, key_of
+from gpuwizard.facts.cluster import ClusterView, NodePod, NodeView, ObjectState, key_of
 from gpuwizard.facts.model import (
     DriverFacts,
     Gpu,
@@ -151,7 +151,12 @@ def planned(made: Session) -> Session:
     """The same session with the plan that the engine builds, before a cluster that knows none of our objects."""
     nodes = tuple(NodeView(name, True) for name in made.probes)
     objects = {key_of(m): ObjectState(None, m) for m in desired_objects(made.answers, made.probes)}
-    made.cluster_view = ClusterView("https://10.0.0.1:6443", "v1.33.5", nodes, objects)
+    pods = tuple(
+        NodePod(space, f"{what}-{name}", name, kind)
+        for name in made.probes
+        for space, what, kind in (("default", "notebook", ""), ("kube-system", "kube-proxy", "DaemonSet"))
+    )
+    made.cluster_view = ClusterView("https://10.0.0.1:6443", "v1.33.5", nodes, objects, pods=pods)
     plan = build_plan(made.probes, made.answers, made.cluster_view, made.unreachable)
     made.plan = replace(plan, hash="3f9a1c20" * 8)  # so that the pictures do not change with every manifest
     return made

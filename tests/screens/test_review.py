@@ -46,6 +46,7 @@ async def test_equal_changes_are_one_row_that_opens_into_its_hosts(
         assert "▸ k3s-agent-1, " in screen_text(app)
         assert "3 hosts · 2 steps, restart" in screen_text(app)
         assert "3 hosts, the same change" in pane(app)
+        assert ": no controller" not in pane(app), "the pods of several nodes are only counted"
         await press(pilot, "f4")
         assert [row[0] for row in table.rows][:4] == [GROUP, "k3s-agent-1", "k3s-agent-2", "spark"]
         assert table.key == GROUP, "the cursor stays"
@@ -54,6 +55,7 @@ async def test_equal_changes_are_one_row_that_opens_into_its_hosts(
         assert table.key == "k3s-agent-2"
         assert "label node k3s-agent-2" in pane(app)
         assert "the same change" not in pane(app)
+        assert "default/notebook-k3s-agent-2: no controller" in pane(app), "every pod of the one node"
         await press(pilot, "left")
         assert table.key == GROUP
         assert [row[0] for row in table.rows] == together
@@ -113,6 +115,8 @@ async def test_words_stand_beside_the_diff_or_above_it(wizard: Make, planned: Se
             "",
             "What it does to the host",
             "! containerd.service restarts; pods that run keep running, new ones wait for a moment",
+            "! 2 pods run on this node: 1 of DaemonSets",
+            "! no controller would bring back default/notebook-kubeadm-17",
         ]
         assert "same cgroup driver" not in pane(app)
         await pilot.resize_terminal(80, 24)

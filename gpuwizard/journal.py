@@ -13,7 +13,6 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -27,6 +26,7 @@ from gpuwizard.events import Event, HostOutcome
 from gpuwizard.facts.cluster import ObjectKey
 from gpuwizard.plan.model import Plan
 from gpuwizard.plan.store import load_plan, save_plan
+from gpuwizard.run_record import OPEN, LabelRecord, ObjectRecord, RunHost, RunRecord
 
 __all__ = [
     "Journal",
@@ -42,96 +42,6 @@ __all__ = [
 
 Json = dict[str, Any]
 _PLAN = "run.plan"
-_OPEN = ("reverting", "unconfirmed")  # outcomes that say what will be, not what is
-
-
-@dataclass(frozen=True, slots=True)
-class RunHost:
-    """One host of a run. `files` are (path, sha256 before, sha256 after), `does` what was to be done in words;
-    `outcome` is None when it was not known when the run ended."""
-
-    name: str
-    node: str | None = None
-    control_plane: bool = False
-    files: tuple[tuple[str, str, str], ...] = ()
-    actions: tuple[str, ...] = ()
-    does: tuple[str, ...] = ()
-    outcome: str | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRecord:
-    """A node label that the run set."""
-
-    node: str
-    key: str
-    before: str | None
-    after: str
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectRecord:
-    """A Kubernetes object that the run applied, with its cleaned YAML before (empty: it was not there) and after."""
-
-    key: ObjectKey
-    before: str
-    after: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One run as it lies on disk. `rolls_back` is the id of the run that it put back, for a rollback; `user` and
-    `laptop` are who began it, and where. `running`: a gpuwizard of this machine is at work on it."""
-
-    id: str
-    started: str
-    finished: str | None = None
-    user: str | None = None
-    laptop: str | None = None
-    running: bool = False
-    plan_hash: str = ""
-    rolls_back: str | None = None
-    answers: Answers = field(default_factory=Answers)
-    hosts: tuple[RunHost, ...] = ()
-    labels: tuple[LabelRecord, ...] = ()
-    objects: tuple[ObjectRecord, ...] = ()
-    server: str | None = None
-    cluster_error: str | None = None
-
-    @property
-    def cut(self) -> bool:
-        """True when nobody is at work on it and it is not known how it ended."""
-        return not self.running and (self.finished is None or any(h.outcome in _OPEN for h in self.hosts))
-
-    def to_json(self) -> Json:
-        """The run for ``gpuwizard rollback --json``."""
-        return {
-            "id": self.id,
-            "started": self.started,
-            "finished": self.finished,
-            "user": self.user,
-            "laptop": self.laptop,
-            "running": self.running,
-            "cut": self.cut,
-            "plan_hash": self.plan_hash,
-            "rolls_back": self.rolls_back,
-            "hosts": [
-                {"name": h.name, "outcome": h.outcome, "reason": h.reason, "changes": list(h.does)} for h in self.hosts
-            ],
-            "cluster_error": self.cluster_error,
-        }
-
-    def line(self) -> str:
-        """The run in one line of a list."""
-        counts: dict[str, int] = {}
-        for host in self.hosts:
-            word = host.outcome or "unknown"
-            counts[word] = counts.get(word, 0) + 1
-        ended = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "no hosts"
-        what = f"rollback of {self.rolls_back}" if self.rolls_back else "apply"
-        state = " (is running)" if self.running else "" if self.finished else " (was cut)"
-        return f"{self.id}  {self.started}  {what}: {ended}{state}"
 
 
 def new_run_id(clock: Clock) -> str:
@@ -286,7 +196,7 @@ class Journal:
         self._record["cluster_error"] = cluster_error
         self._record["finished"] = _time(self._clock)
         self._save()
-        if not any(h.get("outcome") in _OPEN for h in self._record["hosts"]):
+        if not any(h.get("outcome") in OPEN for h in self._record["hosts"]):
             (self.folder / _PLAN).unlink(missing_ok=True)  # it holds the bytes of files, and nobody needs it any more
 
     def _save(self) -> None:

@@ -5,10 +5,9 @@ driver asks the host's state file and goes on from what it says.
 """
 
 import asyncio
-import base64
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
@@ -18,6 +17,7 @@ from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
 from gpuwizard.events import Emit, HostOutcome, Outcome, Waiting
 from gpuwizard.redact import redact_text
 from gpuwizard.remote.transport import Completed, Script, Transport
+from gpuwizard.work.guard_hooks import Dumps, Hooks, dumps_in
 from gpuwizard.work.guard_lines import event_of, progress
 from gpuwizard.work.guard_scripts import GuardedChange, HostState, call, host_state, prepare_script
 from gpuwizard.work.host_lock import HostLock
@@ -31,35 +31,6 @@ _TROUBLES = 3
 _OVER = ("confirmed", "reverted", "revert-failed", "abandoned", "none")
 
 GuardStage = Literal["apply", "rollback"]
-
-
-@dataclass(frozen=True, slots=True)
-class Dumps:
-    """What the host's own runtime makes of the files as they are and of the staged ones; None where none was made."""
-
-    before: bytes | None
-    after: bytes | None
-
-
-async def _nothing() -> None:
-    return None
-
-
-async def _nothing_left(_: float) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What the run knows and the guard does not; each raises GpuwizardError to refuse or to have it put back.
-
-    `check` runs under the lock before anything else; `accept` sees the dumps before the revert is armed; `settle`
-    gets the seconds that are left and returns when the node is well.
-    """
-
-    check: Callable[[], Awaitable[None]] = _nothing
-    accept: Callable[[Dumps], None] = lambda _: None
-    settle: Callable[[float], Awaitable[None]] = _nothing_left
 
 
 class Guard:
@@ -190,7 +161,7 @@ class Guard:
         if nothing:
             return clean_line(nothing.removeprefix("@nothing "))
         try:
-            self._hooks.accept(_dumps(lines))
+            self._hooks.accept(dumps_in(lines))
         except GpuwizardError:
             await self._call("undo", "refused")
             raise
@@ -401,12 +372,3 @@ def _text(error: GpuwizardError) -> str:
 def _tail(done: Completed) -> str:
     text = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
     return redact_text(clean_line(text[-400:])) or f"exit status {done.status}"
-
-
-def _dumps(lines: list[str]) -> Dumps:
-    def found(which: str) -> bytes | None:
-        mark = f"@dump-{which} "
-        parts = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
-        return base64.b64decode("".join(parts)) if parts else None
-
-    return Dumps(found("before"), found("after"))

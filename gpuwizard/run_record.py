@@ -1,0 +1,102 @@
+"""One run as it lies on disk: its hosts, labels and objects, as data."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpuwizard.answers.model import Answers
+from gpuwizard.facts.cluster import ObjectKey
+
+__all__ = ["OPEN", "LabelRecord", "ObjectRecord", "RunHost", "RunRecord"]
+
+Json = dict[str, Any]
+OPEN = ("reverting", "unconfirmed")
+"""Outcomes that say what will be, not what is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunHost:
+    """One host of a run. `files` are (path, sha256 before, sha256 after), `does` what was to be done in words;
+    `outcome` is None when it was not known when the run ended."""
+
+    name: str
+    node: str | None = None
+    control_plane: bool = False
+    files: tuple[tuple[str, str, str], ...] = ()
+    actions: tuple[str, ...] = ()
+    does: tuple[str, ...] = ()
+    outcome: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    """A node label that the run set."""
+
+    node: str
+    key: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRecord:
+    """A Kubernetes object that the run applied, with its cleaned YAML before (empty: it was not there) and after."""
+
+    key: ObjectKey
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as it lies on disk. `rolls_back` is the id of the run that it put back, for a rollback; `user` and
+    `laptop` are who began it, and where. `running`: a gpuwizard of this machine is at work on it."""
+
+    id: str
+    started: str
+    finished: str | None = None
+    user: str | None = None
+    laptop: str | None = None
+    running: bool = False
+    plan_hash: str = ""
+    rolls_back: str | None = None
+    answers: Answers = field(default_factory=Answers)
+    hosts: tuple[RunHost, ...] = ()
+    labels: tuple[LabelRecord, ...] = ()
+    objects: tuple[ObjectRecord, ...] = ()
+    server: str | None = None
+    cluster_error: str | None = None
+
+    @property
+    def cut(self) -> bool:
+        """True when nobody is at work on it and it is not known how it ended."""
+        return not self.running and (self.finished is None or any(h.outcome in OPEN for h in self.hosts))
+
+    def to_json(self) -> Json:
+        """The run for ``gpuwizard rollback --json``."""
+        return {
+            "id": self.id,
+            "started": self.started,
+            "finished": self.finished,
+            "user": self.user,
+            "laptop": self.laptop,
+            "running": self.running,
+            "cut": self.cut,
+            "plan_hash": self.plan_hash,
+            "rolls_back": self.rolls_back,
+            "hosts": [
+                {"name": h.name, "outcome": h.outcome, "reason": h.reason, "changes": list(h.does)} for h in self.hosts
+            ],
+            "cluster_error": self.cluster_error,
+        }
+
+    def line(self) -> str:
+        """The run in one line of a list."""
+        counts: dict[str, int] = {}
+        for host in self.hosts:
+            word = host.outcome or "unknown"
+            counts[word] = counts.get(word, 0) + 1
+        ended = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "no hosts"
+        what = f"rollback of {self.rolls_back}" if self.rolls_back else "apply"
+        state = " (is running)" if self.running else "" if self.finished else " (was cut)"
+        return f"{self.id}  {self.started}  {what}: {ended}{state}"

@@ -22,8 +22,9 @@
 
 main() {
     umask 077
-    AT_BOOT='' WHY='' OLD_PID=0
+    AT_BOOT='' WHY='' OLD_PID=0 NOW=0
     role=$1
+    case $role in go | revert | boot | undo) tick ;; esac
     case $role in
         prepare)
             use_run "$2"

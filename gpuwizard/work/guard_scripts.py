@@ -84,7 +84,12 @@ def stored_guard() -> bytes:
 def prepare_script(change: GuardedChange) -> Script:
     """Check, back up, stage and judge; nothing is changed by it."""
     arguments = ("prepare", change.run_id, *((change.restores,) if change.restores else ()))
-    payloads = [Payload("guard", stored_guard()), Payload("params", _params(change))]
+    plugins = asset("remote/plugins.pl").read_bytes()
+    payloads = [
+        Payload("guard.sh", stored_guard()),
+        Payload("plugins.pl", plugins),
+        Payload("params", _params(change)),
+    ]
     rows = [("write", file) for file in change.files] + [("undo", file) for file in change.undo]
     if not change.restores:
         payloads.append(Payload("files", _table(rows)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpuwizard.monitor.model import Sample
     from gpuwizard.work.apply import Report
     from gpuwizard.work.pods import PodView
+    from gpuwizard.work.stale import Look
 
 __all__ = [
     "close",
@@ -118,6 +119,7 @@ async def run_plan(session: Session, emit: Emit, ask: Asker, resume: str | None 
             ask,
             session.clock,
             journal,
+            looks=_looks(session),
             resumed=resume is not None,
         )
         both(StageChanged("apply", "finished"))
@@ -148,6 +150,13 @@ async def roll_back(session: Session, run: "RunRecord", emit: Emit, ask: Asker, 
         )
         both(StageChanged("rollback", "finished"))
     return session.report
+
+
+def _looks(session: Session) -> "dict[str, Look]":
+    from gpuwizard.work.stale import Look
+
+    records = session.hosts.values()
+    return {r.name: Look(r.probe, r.since - (r.seconds or 0.0)) for r in records if r.probe is not None}
 
 
 def _may_change(session: Session) -> None:

@@ -55,6 +55,14 @@ main() {
             need_run "$2"
             at_boot
             ;;
+        begin-and-watch)
+            need_run "$2"
+            said=$(begin) || {
+                printf '%s\n' "$said"
+                return 1
+            }
+            watch "${3:-1}"
+            ;;
         watch)
             need_run "$2"
             watch "${3:-1}"

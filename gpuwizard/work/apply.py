@@ -13,16 +13,15 @@ from gpuwizard.errors import GpuwizardError, RefusedError, UsageError
 from gpuwizard.events import Asker, Emit, HostOutcome, HostProgress, Note
 from gpuwizard.journal import Journal
 from gpuwizard.kube.cluster import Cluster
-from gpuwizard.plan.build import boot_of, reads_of, versions_of
 from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.guard import Dumps, Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
-from gpuwizard.work.probe import probe_host
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun, owner_text
+from gpuwizard.work.stale import Look, still_holds
 
 __all__ = ["Report", "apply_plan", "time_limits"]
 
@@ -48,6 +47,7 @@ class _Run(SharedRun):
     """What all hosts of one run share."""
 
     plan: Plan
+    looks: Mapping[str, Look]
     resumed: bool = False
     objects_done: bool = False
 
@@ -63,6 +63,7 @@ async def apply_plan(
     clock: Clock,
     journal: Journal,
     *,
+    looks: Mapping[str, Look] | None = None,
     resumed: bool = False,
 ) -> Report:
     """Run exactly the actions of `plan` and report each host from its own state (`safety.md`).
@@ -70,10 +71,11 @@ async def apply_plan(
     Hosts that the plan refuses are `refused`, hosts without an action `unchanged` and never touched. When it is
     cancelled, what is in flight is put back, every host's outcome is emitted, and the cancellation goes on; a second
     one leaves at once. `resumed`: the run was begun by an earlier process and was cut; each host is asked first how it
-    stands, and nothing is done twice. Raises UsageError when the time limits of the answers cannot be met.
+    stands, and nothing is done twice. `looks` are the looks at the hosts that this process has had. Raises UsageError
+    when the time limits of the answers cannot be met.
     """
     time_limits(answers)
-    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan, resumed=resumed)
+    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan, looks=looks or {}, resumed=resumed)
     journal.begin(plan, answers)
     try:
         await _apply(run)
@@ -227,7 +229,7 @@ def _hooks(run: _Run, host: HostPlan, transport: Transport) -> Hooks:
 
     async def check() -> None:
         nonlocal was_ready
-        await _still_holds(host, transport)
+        await still_holds(host, transport, run.looks.get(host.name), run.clock)
         if run.cluster is None or host.node_name is None or restart is None:
             return
         if host.control_plane:
@@ -255,22 +257,6 @@ def _hooks(run: _Run, host: HostPlan, transport: Transport) -> Hooks:
         )
 
     return Hooks(check, accept, settle)
-
-
-async def _still_holds(host: HostPlan, transport: Transport) -> None:
-    """Probe again under the lock. Raises RefusedError that names what differs from what the plan saw."""
-    seen = await probe_host(transport, sudo_password_known=True)
-    for what, planned, now in (
-        ("", host.reads, reads_of(seen)),
-        ("the version of ", host.versions, versions_of(seen)),
-        ("the ", {"boot": host.boot_id or ""}, {"boot": boot_of(seen) or host.boot_id or ""}),
-    ):
-        for key in sorted({*planned, *now}):
-            if planned.get(key) != now.get(key):
-                old, new = (clean_line(str(v.get(key, "not there")))[:20] for v in (planned, now))
-                raise RefusedError(
-                    f"stale plan: {what}{key} was {old}, is {new}", where=host.name, remedy="look again and plan again"
-                )
 
 
 def _announced(host: HostPlan) -> tuple[EffectiveChange, ...]:

@@ -193,8 +193,7 @@ class Guard:
                 self._armed_at = self._clock.monotonic()
                 return await self._call("arm")
             case "armed":
-                await self._call("begin")
-                return await self._watch()
+                return await self._watch("begin-and-watch")
             case "healthy":
                 await self._hooks.settle(self._left(state))
                 self._say("confirm")
@@ -235,10 +234,8 @@ class Guard:
             return self._ended("unchanged", f"{why} before anything was changed")
         return self._outcome(state)
 
-    async def _watch(self) -> HostState:
-        limit = self._change.timeout + 600.0
-        done = await self._run_script(call("watch", self._change.run_id, str(self._line)), limit)
-        return self._state_in(done)
+    async def _watch(self, role: str = "watch") -> HostState:
+        return await self._call(role, str(self._line), timeout=self._change.timeout + 600.0)
 
     async def _back(self, error: UnreachableError) -> HostState | None:
         """The link is lost: try again until the host must have reverted by itself, then give up."""
@@ -260,9 +257,9 @@ class Guard:
             return state
         return None
 
-    async def _call(self, role: str, *arguments: str) -> HostState:
+    async def _call(self, role: str, *arguments: str, timeout: float = _SHORT) -> HostState:
         """Call the guard on the host. Raises GpuwizardError with its own words when it fails."""
-        done = await self._run_script(call(role, self._change.run_id, *arguments))
+        done = await self._run_script(call(role, self._change.run_id, *arguments), timeout)
         lines = done.stdout.decode("utf-8", "replace").splitlines()
         if host_state(lines) is None or any(line.startswith(("@refused ", "@error ")) for line in lines):
             self._raise_for(done, lines)

@@ -6,7 +6,7 @@
 #
 # Commands that POSIX does not have:
 #   always       sha256sum, base64, mktemp, readlink -f, stat -c, sync FILE, flock FD, flock -n FD, timeout SECONDS COMMAND,
-#                systemctl show -p P -p P UNIT | reset-failed UNIT | restart --no-block UNIT | is-active --quiet UNIT
+#                systemctl show -p P,P UNIT | reset-failed UNIT | restart --no-block UNIT | is-active --quiet UNIT
 #                          | stop UNIT | enable --no-reload --quiet UNIT
 #                systemd-run --quiet --collect --unit=U [--on-active=Ns --timer-property=AccuracySec=1s]
 #                          --description=D sh SCRIPT ARG…
@@ -17,7 +17,7 @@
 #   MicroK8s     microk8s ctr plugins ls, snap restart --no-wait SERVICE
 #   Docker       dockerd FLAG… --validate --config-file FILE, docker -H SOCKET info --format FORMAT
 #   CRI-O        crio FLAG… --config-dir FOLDER config, crio status -s SOCKET config (or crio-status)
-#   if present   restorecon, chcon, getfattr, setfattr, lsattr, journalctl
+#   if present   restorecon, chcon, getfattr, setfattr, lsattr, journalctl, perl (asks containerd in place of ctr)
 # Time is only ever `sleep N` and `date +%s`.
 
 main() {

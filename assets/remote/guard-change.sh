@@ -167,6 +167,7 @@ well_again() {
     [ "$(param active0)" = active ] || return 0
     old_pid
     if [ "$(param verb)" = watched ]; then
+        waiting 0 "$WATCHED" "$unit takes the files up" "it watches them"
         sleep "$WATCHED"
         OLD_PID=0
     fi

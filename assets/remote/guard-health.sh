@@ -244,8 +244,9 @@ handlers_live() {
     fi
 }
 
+# waiting SECONDS LIMIT CONDITION LAST-VALUE [EVIDENCE]
 waiting() {
-    note "wait $1 $2 $3 | $4"
+    note "wait $1 $2 $3 | $4 | ${5-}"
 }
 
 # stay_up LIMIT HOLD CRI: the unit must be up with a process other than $OLD_PID within LIMIT seconds, and then keep
@@ -254,6 +255,7 @@ waiting() {
 stay_up() {
     unit=$(param unit)
     began=$(date +%s) held='' up_pid='' up_restarts=''
+    evidence_at=$began EVIDENCE=''
     read_state
     asked_in=$STATE
     while :; do
@@ -265,9 +267,12 @@ stay_up() {
         if [ -z "$held" ]; then
             come_up "$3" || return 1
             if [ -z "$held" ]; then
-                waiting "$((moment - began))" "$1" "$unit is up" "$ACTIVE ($SUB), CRI $cri"
+                why_not_up "$unit" "$cri"
+                stands="$ACTIVE ($SUB), CRI $cri"
+                [ "$ACTIVE" != active ] || [ "$PID" != "$OLD_PID" ] || stands="$ACTIVE ($SUB), still process $PID of before"
+                waiting "$((moment - began))" "$1" "$unit is up" "$stands" "$EVIDENCE"
                 if [ "$((moment - began))" -ge "$1" ]; then
-                    WHY="$unit is not up after $1 s: $ACTIVE ($SUB), CRI $cri"
+                    WHY="$unit is not up after $1 s: $stands"
                     return 1
                 fi
             fi
@@ -278,7 +283,8 @@ stay_up() {
                 return 1
             fi
             if [ "$3" = ok ] && [ "$cri" != ok ]; then
-                WHY="the CRI plugin of $unit went from ok to $cri"
+                words=$(plugin_words)
+                WHY="the CRI plugin of $unit went from ok to $cri${words:+: $words}"
                 return 1
             fi
             [ "$((moment - held))" -lt "$2" ] || return 0
@@ -300,6 +306,8 @@ come_up() {
                     unreachable) return 0 ;;
                     *)
                         WHY="$unit runs, but its CRI plugin is $cri"
+                        words=$(plugin_words)
+                        WHY="$WHY${words:+: $words}"
                         return 1
                         ;;
                 esac
@@ -315,19 +323,4 @@ come_up() {
         WHY="$unit starts and dies again and again ($RESTARTS times)"
         return 1
     fi
-}
-
-# The complaints of the unit go to the log of the run, the last one also to WHY. Lines that print a whole
-# configuration are left out: it may hold passwords.
-last_words() {
-    command -v journalctl >/dev/null 2>&1 || return 0
-    words=$(journalctl -u "$1" -n 80 --no-pager -o cat 2>/dev/null </dev/null |
-        grep -i -E 'level=(warn|error|fatal)|fail|panic|refuse' | grep -v -i 'with config' | tail -n 5 | cut -c 1-400)
-    [ -n "$words" ] || return 0
-    while IFS= read -r line; do
-        note "unit $line"
-    done <<END
-$words
-END
-    WHY="$WHY; its last words: $(printf '%s\n' "$words" | tail -n 1)"
 }

@@ -252,6 +252,7 @@ def _hooks(run: _Run, host: HostPlan, transport: Transport) -> Hooks:
             host=host.name,
             emit=run.emit,
             clock=run.clock,
+            control_plane=host.control_plane,
         )
 
     return Hooks(check, accept, settle)

@@ -15,6 +15,7 @@ from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.blast import CONTROL_PLANE
 from gpuwizard.redact import redact_text, redact_value
 from gpuwizard.work.guard_lines import progress
+from gpuwizard.work.likely import likely_of_api, likely_of_node
 
 __all__ = ["control_plane_ready", "node_settles", "nothing_lost"]
 
@@ -71,12 +72,14 @@ async def node_settles(
     emit: Emit,
     clock: Clock,
     stage: Stage = "apply",
+    control_plane: bool = False,
 ) -> None:
     """Wait until `node` was Ready for `hold` seconds without a break and its heartbeat moved on meanwhile.
 
     A runtime with a broken CRI shows as NotReady only 24 to 28 s after its restart (`safety.md` point 9), so one look
     proves nothing; a node that is NotReady for as long as the hold will not mend by itself. `left` are the seconds
-    until the host reverts by itself. An API server that is away meanwhile (a K3s server restarts it) is waited for.
+    until the host reverts by itself. An API server that is away meanwhile (a K3s server, `control_plane`, restarts
+    it) is waited for.
     Raises GpuwizardError with the last reason when it does not settle.
     """
     emit(progress(host, stage, "node"))
@@ -89,9 +92,10 @@ async def node_settles(
         now = clock.monotonic()
         try:
             view = await cluster.node(node)
-            last = _words(view)
+            last, likely = _words(view), likely_of_node(view)
         except UnreachableError as error:
             view, last = None, f"the API server cannot be reached: {error.what}"
+            likely = likely_of_api(error, control_plane=control_plane)
         if view is not None and first_beat is None:
             first_beat = view.heartbeat
         beating = view is not None and view.heartbeat is not None and view.heartbeat != first_beat
@@ -100,11 +104,14 @@ async def node_settles(
             return
         if ready_since is not None and not beating:
             last = "Ready, but no heartbeat newer than the restart yet"
+            likely = likely_of_node(view, beating=False)
         away_since = (now if away_since is None else away_since) if view is not None and not view.ready else None
         if now - began >= limit or (away_since is not None and now - away_since >= max(hold, _PATIENCE)):
             raise GpuwizardError(f"node {node} did not settle: {last}", where=host)
-        held = now - ready_since if ready_since is not None else 0.0
-        emit(Waiting(host, stage, f"node {node} stays Ready for {hold:g} s", last, held, max(hold, 1.0)))
+        held, needed = (now - ready_since, hold) if ready_since is not None else (now - began, limit)
+        if held >= needed:  # only the heartbeat is missing
+            held, needed = now - began, limit
+        emit(Waiting(host, stage, f"node {node} stays Ready for {hold:g} s", last, held, needed, likely))
         await clock.sleep(_POLL)
 
 

@@ -182,6 +182,7 @@ def _hooks(run: _Run, host: RunHost) -> Hooks:
             emit=run.emit,
             clock=run.clock,
             stage="rollback",
+            control_plane=host.control_plane,
         )
 
     return Hooks(check=check, settle=settle)

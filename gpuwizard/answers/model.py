@@ -24,7 +24,7 @@ DefaultRuntime = Literal["leave", "nvidia", "former"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Connection(_Section):
@@ -156,7 +156,7 @@ class Answers(_Section):
     rollout: Rollout = Rollout()
     validation: Validation = Validation()
     host: dict[str, HostOverride] = Field(default_factory=dict, description="choices for single hosts, by name")
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     def strategy_for(self, host: str) -> Strategy:
         """The strategy asked for on `host`."""

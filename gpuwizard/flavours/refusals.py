@@ -49,6 +49,14 @@ def host_refusals(probe: Probe) -> tuple[Refusal, ...]:
                 "configure it the way its vendor describes: a machine configuration, an extension, an image",
             )
         )
+    if facts.state.systemd is False:
+        found.append(
+            Refusal(
+                "no-systemd",
+                "the host runs without systemd: nothing could restart its runtime, or revert the change in time",
+                "change this host by hand: `gpuwizard plan` of a host like it shows what to write",
+            )
+        )
     if not probe.readable:
         found.append(
             Refusal(

@@ -172,9 +172,11 @@ HostAction: TypeAlias = WriteFile | Restart | LabelNode
 
 @dataclass(frozen=True, slots=True)
 class HostPlanned:
-    """A flavour's answer for one host before it becomes actions; `reason` explains the strategy that was taken."""
+    """A flavour's answer for one host before it becomes actions; `reason` explains the strategy that was taken, and
+    `latent` what else a restart would activate (`safety.md`, step 2)."""
 
     strategy: str
     reason: str
     change: HostChange = field(default_factory=HostChange)
     refusals: tuple[Refusal, ...] = ()
+    latent: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from gpuwizard import __version__
 from gpuwizard.clean import clean_line
 from gpuwizard.errors import GpuwizardError, InterruptedRunError, RefusedError, UnreachableError, UsageError
+from gpuwizard.secret import SUDO_PASSWORD_VARIABLE, inherited_secret
 
 __all__ = ["main"]
 
@@ -181,8 +182,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_streams()
     command: str | None = None
     arguments: argparse.Namespace | None = None
+    password = inherited_secret(SUDO_PASSWORD_VARIABLE)
     try:
         command, arguments = _parse(sys.argv[1:] if argv is None else argv)
+        arguments.inherited_sudo_password = password
         if arguments.no_color:
             os.environ["NO_COLOR"] = "1"
         _log_to(arguments.log_file)
@@ -225,14 +228,20 @@ def _failed(error: Exception, *, verbose: bool) -> int:
     if verbose:
         import traceback
 
-        traceback.print_exception(error)
+        from gpuwizard.redact import without_secrets
+
+        text = without_secrets("".join(traceback.format_exception(error)))
+        print(text, file=sys.stderr)  # noqa: T201 - a front end
     match first:
         case GpuwizardError():
             return report(first)
         case OSError():
             return report(GpuwizardError(first.strerror or str(first), where=str(first.filename or "")))
         case _:
-            return report(GpuwizardError(f"an error in gpuwizard itself: {type(first).__name__}: {first}"))
+            from gpuwizard.redact import without_secrets
+
+            said = without_secrets(f"{type(first).__name__}: {first}")
+            return report(GpuwizardError(f"an error in gpuwizard itself: {said}"))
 
 
 def _let_go_of_stdout() -> None:
@@ -246,8 +255,11 @@ def _let_go_of_stdout() -> None:
 
 def report(error: GpuwizardError) -> int:
     """Print an error as `cli.md` wants it, two lines; returns its exit code."""
+    from gpuwizard.redact import without_passwords
+
     remedy = error.remedy or _REMEDIES.get(error.exit_code, "-v shows where it happened")
-    print(f"gpuwizard: {clean_line(str(error), 2000)}", file=sys.stderr)  # noqa: T201 - a front end
+    what = clean_line(without_passwords(str(error)), 2000)
+    print(f"gpuwizard: {what}", file=sys.stderr)  # noqa: T201 - a front end
     print(f"  try: {clean_line(remedy, 2000)}", file=sys.stderr)  # noqa: T201 - a front end
     return error.exit_code
 
@@ -259,10 +271,18 @@ def _log_to(path: str | None) -> None:
     if path is None:
         logging.getLogger().addHandler(logging.NullHandler())
         return
+    from gpuwizard.redact import without_secrets
+
+    class Redacted(logging.Formatter):
+        """What libraries say, tracebacks too, without secrets and control characters."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return without_secrets(super().format(record))
+
     try:
-        logging.basicConfig(
-            filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-        )
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(Redacted("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     except OSError as error:
         raise UsageError(
             f"the log file cannot be written: {error.strerror}", where=path, remedy="choose another path"

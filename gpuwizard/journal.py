@@ -22,7 +22,7 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.clock import Clock, SystemClock
 from gpuwizard.describe import event_json
 from gpuwizard.errors import RefusedError, UsageError
-from gpuwizard.events import Event, HostOutcome
+from gpuwizard.events import Event, HostOutcome, Note
 from gpuwizard.facts.cluster import ObjectKey
 from gpuwizard.plan.model import Plan
 from gpuwizard.plan.store import load_plan, save_plan
@@ -149,6 +149,9 @@ class Journal:
             for a in plan.cluster.actions
         ]
         self._save()
+        for host in plan.hosts:
+            for action in host.actions:
+                self.emit(_set_out(host.name, action))
 
     def begin_rollback(self, hosts: Iterable[str], answers: Answers) -> None:
         """Write down which hosts a rollback is about. One that goes on has done so already."""
@@ -311,6 +314,12 @@ def _files(actions: Iterable[Action]) -> list[Json]:
         for a in actions
         if isinstance(a, WriteFile)
     ]
+
+
+def _set_out(host: str, action: Action) -> Note:
+    """One action as an event: what is to be done, and to which bytes."""
+    (file, *_) = (*_files([action]), {})
+    return Note("apply", f"to do: {action.summary}", host=host, data={"action": action.id, **file})
 
 
 def _time(clock: Clock) -> str:

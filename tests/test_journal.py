@@ -137,3 +137,22 @@ def test_a_state_directory_that_cannot_be_written_is_said(tmp_path: Path) -> Non
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="state directory"):
         Journal.open(tmp_path, "run-1")
+
+
+def test_every_action_is_a_line_with_its_hashes_before_it_is_done(tmp_path: Path) -> None:
+    with Journal.open(tmp_path, "run-1", clock=StoppedClock("2026-11-21T01:02:03")) as journal:
+        journal.begin(plan(), Answers())
+        lines = [json.loads(line) for line in (journal.folder / "events.jsonl").read_text().splitlines()]
+    (line,) = lines
+    change = edit(MAIN, b"password = 'hunter2'\n", b"x")
+    assert change.before is not None
+    assert change.after is not None
+    assert line["schema"] == "gpuwizard.event/1"
+    assert (line["host"], line["message"]) == ("a", "to do: change")
+    assert line["data"]["data"] == {
+        "action": "a:file",
+        "path": MAIN,
+        "before": change.before.sha256,
+        "after": change.after.sha256,
+    }
+    assert "hunter2" not in json.dumps(line)

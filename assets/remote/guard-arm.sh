@@ -99,6 +99,7 @@ undo() {
             patience=20
             while read_state && [ "$patience" -gt 0 ]; do
                 case $STATE in armed | applying | healthy) ;; *) break ;; esac
+                say "wait $((20 - patience)) 20 the revert begins | the run is $STATE |"
                 patience=$((patience - 1))
                 sleep 1
             done

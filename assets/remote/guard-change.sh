@@ -165,6 +165,7 @@ well_again() {
     [ "$P_active0" = active ] || return 0
     old_pid
     if [ "$P_verb" = watched ]; then
+        waiting 0 "$WATCHED" "$unit takes the files up" "it watches them"
         sleep "$WATCHED"
         OLD_PID=0
     fi

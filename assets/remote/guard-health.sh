@@ -275,8 +275,9 @@ handlers_live() {
     fi
 }
 
+# waiting SECONDS LIMIT CONDITION LAST-VALUE [EVIDENCE]
 waiting() {
-    note "wait $1 $2 $3 | $4"
+    note "wait $1 $2 $3 | $4 | ${5-}"
 }
 
 # stay_up LIMIT HOLD CRI: the unit must be up with a process other than $OLD_PID within LIMIT seconds, and then keep
@@ -286,6 +287,7 @@ stay_up() {
     unit=$P_unit
     tick
     began=$NOW held='' up_pid='' up_restarts=''
+    evidence_at=$began EVIDENCE=''
     read_state
     asked_in=$STATE
     while :; do
@@ -300,9 +302,12 @@ stay_up() {
             if [ -n "$held" ] && [ "$2" = 0 ]; then
                 return 0
             elif [ -z "$held" ]; then
-                waiting "$((moment - began))" "$1" "$unit is up" "$ACTIVE ($SUB), CRI $CRI"
+                why_not_up "$unit" "$CRI"
+                stands="$ACTIVE ($SUB), CRI $CRI"
+                [ "$ACTIVE" != active ] || [ "$PID" != "$OLD_PID" ] || stands="$ACTIVE ($SUB), still process $PID of before"
+                waiting "$((moment - began))" "$1" "$unit is up" "$stands" "$EVIDENCE"
                 if [ "$((moment - began))" -ge "$1" ]; then
-                    WHY="$unit is not up after $1 s: $ACTIVE ($SUB), CRI $CRI"
+                    WHY="$unit is not up after $1 s: $stands"
                     return 1
                 fi
             fi
@@ -313,7 +318,8 @@ stay_up() {
                 return 1
             fi
             if [ "$3" = ok ] && [ "$CRI" != ok ]; then
-                WHY="the CRI plugin of $unit went from ok to $CRI"
+                words=$(plugin_words)
+                WHY="the CRI plugin of $unit went from ok to $CRI${words:+: $words}"
                 return 1
             fi
             [ "$((moment - held))" -lt "$2" ] || return 0
@@ -335,6 +341,8 @@ come_up() {
                     unreachable) return 0 ;;
                     *)
                         WHY="$unit runs, but its CRI plugin is $CRI"
+                        words=$(plugin_words)
+                        WHY="$WHY${words:+: $words}"
                         return 1
                         ;;
                 esac
@@ -350,19 +358,4 @@ come_up() {
         WHY="$unit starts and dies again and again ($RESTARTS times)"
         return 1
     fi
-}
-
-# The complaints of the unit go to the log of the run, the last one also to WHY. Lines that print a whole
-# configuration are left out: it may hold passwords.
-last_words() {
-    command -v journalctl >/dev/null 2>&1 || return 0
-    words=$(journalctl -u "$1" -n 80 --no-pager -o cat 2>/dev/null </dev/null |
-        grep -i -E 'level=(warn|error|fatal)|fail|panic|refuse' | grep -v -i 'with config' | tail -n 5 | cut -c 1-400)
-    [ -n "$words" ] || return 0
-    while IFS= read -r line; do
-        note "unit $line"
-    done <<END
-$words
-END
-    WHY="$WHY; its last words: $(printf '%s\n' "$words" | tail -n 1)"
 }

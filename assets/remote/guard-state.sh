@@ -117,8 +117,15 @@ write_state() {
 }
 
 # Run a command under the state lock. It is held for one transition, one replace or one restart only.
+# Who has to wait for it says who holds it.
 locked() (
-    flock 8 || exit 75
+    if ! flock -n 8; then
+        holder=''
+        read -r holder <"$RUN/state.lock" || :
+        note "wait 0 0 the state of the run is free | ${holder:-another step of this run} holds it |"
+        flock 8 || exit 75
+    fi
+    echo "$role of run $ID" 2>/dev/null >"$RUN/state.lock" || :
     "$@"
 ) 8>>"$RUN/state.lock"
 

@@ -1,6 +1,6 @@
 # The host's side of a guarded change: prepare, judge, arm, change under PID 1, health, confirm or revert.
 #
-# It is joined from guard-state, -files, -health, -judge, -prepare, -change, -arm and this file. The first call
+# It is joined from guard-state, -files, -why, -health, -judge, -prepare, -change, -arm and this file. The first call
 # (prepare) comes over SSH with its payloads and leaves a copy of the whole in the run folder; everything later, also
 # what PID 1 runs, is `sh RUNFOLDER/guard.sh ROLE RUN …`. A person can call it in the same way.
 #
@@ -11,7 +11,7 @@
 #                systemd-run --quiet --collect --unit=U [--on-active=Ns --timer-property=AccuracySec=1s]
 #                          --description=D sh SCRIPT ARG…
 #   containerd   unshare -m sh SCRIPT ARG…, mount --bind COPY FOLDER (inside it), BINARY --config FILE config dump,
-#                ctr -a SOCKET plugins ls
+#                ctr -a SOCKET plugins ls [-d]
 #   K3s          k3s ctr -a SOCKET plugins ls (where there is no ctr)
 #   k0s          k0s ctr plugins ls
 #   MicroK8s     microk8s ctr plugins ls, snap restart --no-wait SERVICE

@@ -1,8 +1,11 @@
 # Hold the run lock of the host while heartbeat lines arrive on standard input: RUN OWNER-TEXT.
 # Other commands than POSIX: flock -n FD. Time is only ever `sleep N` and `date +%s`.
 #
-# Says "@lock held", or "@lock busy TEXT" and ends with 3. It ends by itself after 30 s without a line, when standard
+# Says "@lock held", or "@lock busy TEXT" and ends with 3; "@lock waiting SECONDS LIMIT TEXT" while the former holder of
+# the same run is made to go. It ends by itself after 30 s without a line, when standard
 # input closes, at the line "release", and when the same run asks for the lock again (after its link was cut).
+
+PATIENCE=15
 
 busy() {
     printf '@lock busy %s\n' "$1"
@@ -28,11 +31,12 @@ foreign_run() {
 }
 
 take() {
-    patience=15
+    patience=$PATIENCE
     until flock -n 9; do
         holder='' text=''
         read -r holder text <"$FOLDER/lock.owner" || :
         [ "$holder" = "$RUN" ] && [ "$patience" -gt 0 ] || busy "${text:-another run holds the lock of this host}"
+        printf '@lock waiting %s %s %s\n' "$((PATIENCE - patience))" "$PATIENCE" "$text"
         printf '%s\n' "$RUN" >"$FOLDER/lock.wanted"
         patience=$((patience - 1))
         sleep 1

@@ -23,7 +23,6 @@ from gpuwizard.flavours.owned import owned_file
 from gpuwizard.flavours.refusals import (
     announced_changes,
     drop_in_refusal,
-    latent,
     operator_manages,
     outcome_refusals,
     refused,
@@ -67,7 +66,7 @@ def plan_at(name: str, probe: Probe, answers: Answers, chosen: StrategyOption, p
         return HostPlanned(chosen.value, _with_notes("handler nvidia is there and right", start, ""))
     if blocked is not None and not (blocked[1] and answers.converts(name)):
         return refused(chosen.value, blocked[0])
-    unready = (latent(place.runtime) if blocked is None else None) or operator_manages(probe) or _deprecated(start)
+    unready = operator_manages(probe) or _deprecated(start)
     if unready is not None:
         return refused(chosen.value, unready)
     try:

@@ -8,6 +8,7 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
 from gpuwizard.facts.cluster import ClusterView, NodePod, NodeView, ObjectState, key_of
 from gpuwizard.facts.model import Probe
+from gpuwizard.flavours.latent import not_live, taken_in
 from gpuwizard.flavours.refusals import live_refusal
 from gpuwizard.plan.alike import AlikeHosts
 from gpuwizard.plan.blast import blast_of, pods_by_node
@@ -84,10 +85,13 @@ def _host(
 ) -> HostPlan:
     facts = probe.facts
     node = _node(probe, nodes)
+    live = live_refusal(node.runtime_handlers, planned) if node is not None else None
+    if not planned.refusals and live is None and planned.change.activation is not None and node is not None:
+        planned = taken_in(name, answers, planned, planned.change.activation.unit, not_live(node, probe))
     refusals = tuple(_safe(refusal, probe) for refusal in planned.refusals)
     if not refusals and _takes_part(planned, probe) and view is not None and view.error is None and node is None:
         refusals = (_unknown_node(probe, view),)
-    if not refusals and node is not None and (live := live_refusal(node.runtime_handlers, planned)) is not None:
+    if not refusals and live is not None:
         refusals = (live,)
     actions: list[HostAction] = []
     if not refusals:

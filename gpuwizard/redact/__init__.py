@@ -7,7 +7,9 @@ still a visible change and the mark tells nothing (`safety.md`, secrets and fore
 import functools
 import secrets
 
+from gpuwizard.clean import clean
 from gpuwizard.redact.text import Redactor
+from gpuwizard.secret import known_secrets
 
 __all__ = [
     "Redactor",
@@ -18,6 +20,8 @@ __all__ = [
     "redact_value",
     "redacted_secret",
     "secrets_in",
+    "without_passwords",
+    "without_secrets",
 ]
 
 _PROCESS = Redactor(secrets.token_bytes(32))
@@ -60,3 +64,15 @@ def hide_secrets(text: str, known: frozenset[str]) -> str:
     for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, _PROCESS.mark(secret))
     return _PROCESS.text(text)
+
+
+def without_secrets(text: str) -> str:
+    """A text from anywhere as it may be shown: an error of a library, a traceback, a line of a log."""
+    return clean(hide_secrets(text, known_secrets()))
+
+
+def without_passwords(text: str) -> str:
+    """A text of our own words, which may quote what a host said, without the passwords of this process."""
+    for secret in sorted(known_secrets(), key=len, reverse=True):
+        text = text.replace(secret, _PROCESS.mark(secret))
+    return text

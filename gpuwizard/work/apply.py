@@ -19,6 +19,7 @@ from gpuwizard.remote.transport import Transport
 from gpuwizard.work.guard import Dumps, Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
+from gpuwizard.work.old_pods import OldPods, running_pods
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun, owner_text
 from gpuwizard.work.stale import Look, still_holds
@@ -225,10 +226,10 @@ def guarded_change(run: _Run, host: HostPlan) -> GuardedChange:
 
 def _hooks(run: _Run, host: HostPlan, transport: Transport) -> Hooks:
     restart = next((a for a in host.actions if isinstance(a, Restart)), None)
-    was_ready = True
+    was_ready, pods = True, OldPods()
 
     async def check() -> None:
-        nonlocal was_ready
+        nonlocal was_ready, pods
         await still_holds(host, transport, run.looks.get(host.name), run.clock)
         if run.cluster is None or host.node_name is None or restart is None:
             return
@@ -236,6 +237,7 @@ def _hooks(run: _Run, host: HostPlan, transport: Transport) -> Hooks:
             await control_plane_ready(run.cluster, host.node_name)
         node = await run.cluster.node(host.node_name)
         was_ready = node is not None and node.ready is True
+        pods = await running_pods(run.cluster, host.node_name, host.name, run.emit)
 
     def accept(dumps: Dumps) -> None:
         nothing_lost(dumps.before, dumps.after, _containerd_version(host), _announced(host))
@@ -254,6 +256,8 @@ def _hooks(run: _Run, host: HostPlan, transport: Transport) -> Hooks:
             host=host.name,
             emit=run.emit,
             clock=run.clock,
+            control_plane=host.control_plane,
+            pods=pods,
         )
 
     return Hooks(check, accept, settle)

@@ -21,6 +21,7 @@ from gpuwizard.work.guard_hooks import Dumps, Hooks, dumps_in
 from gpuwizard.work.guard_lines import event_of, progress
 from gpuwizard.work.guard_scripts import GuardedChange, HostState, call, host_state, prepare_script
 from gpuwizard.work.host_lock import HostLock
+from gpuwizard.work.likely import likely_of_link
 
 __all__ = ["Dumps", "Guard", "Hooks"]
 
@@ -52,7 +53,7 @@ class Guard:
         self._emit = emit
         self._clock = clock
         self._stage: GuardStage = stage
-        self._lock = HostLock(transport, change.run_id, change.by, clock)
+        self._lock = HostLock(transport, change.run_id, change.by, clock, emit, stage)
         self._armed_at: float | None = None
         self._was_armed = False
         self._line = 1
@@ -239,18 +240,28 @@ class Guard:
 
     async def _back(self, error: UnreachableError) -> HostState | None:
         """The link is lost: try again until the host must have reverted by itself, then give up."""
-        began, pause, reason = self._clock.monotonic(), _FIRST_PAUSE, _text(error)
+        began, pause = self._clock.monotonic(), _FIRST_PAUSE
+        last: GpuwizardError = error
         limit = (self._armed_at or began) + self._change.timeout + _GRACE
         while (now := self._clock.monotonic()) < limit:
-            name = self._transport.name
-            self._emit(Waiting(name, self._stage, "the host answers again", reason, now - began, limit - began))
+            self._emit(
+                Waiting(
+                    self._transport.name,
+                    self._stage,
+                    "the host answers again",
+                    _text(last),
+                    now - began,
+                    limit - began,
+                    likely_of_link(last),
+                )
+            )
             await self._clock.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             try:
                 await self._transport.reconnect()
                 state = await self._call("status")
             except GpuwizardError as again:
-                reason = _text(again)
+                last = again
                 continue
             with contextlib.suppress(GpuwizardError):
                 await self._lock.take()

@@ -14,6 +14,7 @@ __all__ = ["GuardedChange", "HostState", "call", "host_state", "lock_script", "p
 _PARTS = (
     "guard-state.sh",
     "guard-files.sh",
+    "guard-why.sh",
     "guard-health.sh",
     "guard-judge.sh",
     "guard-prepare.sh",

@@ -18,6 +18,7 @@ from gpuwizard.work.apply import Report, time_limits
 from gpuwizard.work.guard import Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange, call, host_state
 from gpuwizard.work.health import control_plane_ready, node_settles
+from gpuwizard.work.old_pods import OldPods, running_pods
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun, owner_text
 
@@ -158,16 +159,17 @@ def _change(run: _Run, run_id: str, restores: str | None) -> GuardedChange:
 
 
 def _hooks(run: _Run, host: RunHost) -> Hooks:
-    was_ready = True
+    was_ready, pods = True, OldPods()
 
     async def check() -> None:
-        nonlocal was_ready
+        nonlocal was_ready, pods
         if run.cluster is None or host.node is None:
             return
         if host.control_plane:
             await control_plane_ready(run.cluster, host.node)
         node = await run.cluster.node(host.node)
         was_ready = node is not None and node.ready is True
+        pods = await running_pods(run.cluster, host.node, host.name, run.emit, "rollback")
 
     async def settle(left: float) -> None:
         if run.cluster is None or host.node is None or not was_ready:
@@ -182,6 +184,8 @@ def _hooks(run: _Run, host: RunHost) -> Hooks:
             emit=run.emit,
             clock=run.clock,
             stage="rollback",
+            control_plane=host.control_plane,
+            pods=pods,
         )
 
     return Hooks(check=check, settle=settle)

@@ -237,3 +237,19 @@ def test_waiting_is_told_in_host_seconds(one_shell: Tree) -> None:
     one_shell.wait_for("healthy")
     assert time.monotonic() - began < 20, f"the clock of the tree runs {SPEED} times faster"
     assert " wait 1" in (one_shell.run_folder() / "log").read_text()
+
+
+def test_extended_attributes_go_with_the_file_there_and_back(one_shell: Tree) -> None:
+    main = one_shell.path(MAIN)
+    try:
+        os.setxattr(main, "user.owner", b"somebody")
+    except OSError as error:
+        pytest.skip(f"the file system of this machine has no extended attributes: {error.strerror}")
+    started(one_shell, *two_files())
+    one_shell.wait_for("healthy")
+    assert main.read_bytes() == WITH_IMPORTS
+    assert os.getxattr(main, "user.owner") == b"somebody", "of the new bytes as well"
+    one_shell.guard("undo", "the test wants it")
+    one_shell.wait_for("reverted")
+    assert main.read_bytes() == PLAIN
+    assert os.getxattr(main, "user.owner") == b"somebody"

@@ -4,7 +4,7 @@
 # Set ACTIVE, SUB, PID and RESTARTS of unit $1.
 unit_state() {
     ACTIVE=unknown SUB=unknown PID=0 RESTARTS=0
-    shown=$(ctl show -p ActiveState,SubState,MainPID,NRestarts "$1" 2>/dev/null) || :
+    shown=$(ctl show -p ActiveState -p SubState -p MainPID -p NRestarts "$1" 2>/dev/null) || :
     while IFS='=' read -r key value; do
         case $key in
             ActiveState) ACTIVE=$value ;;

@@ -70,7 +70,8 @@ class Check:
     `handlers` must all be defined, `default_handler` must be the default, `cri_socket` answers with its CRI
     plugins ok. `config_path` and `binary` are what `config dump` is run with. `rendered` is the K3s/RKE2 rendered
     file that must name the handlers (None elsewhere), k0s' included. `kind` is whose commands judge and ask: `config
-    dump` and ``ctr``, ``dockerd --validate`` and ``docker info``, or ``crio config`` and ``crio status``.
+    dump` and ``ctr``, ``dockerd --validate`` and ``docker info``, or ``crio config`` and ``crio status``. `options` are
+    those of handlers that must come out so: ``nvidia.BinaryName=/usr/bin/nvidia-container-runtime``.
     """
 
     unit: str
@@ -81,6 +82,7 @@ class Check:
     config_path: str | None
     rendered: str | None = None
     kind: Literal["containerd", "docker", "crio"] = "containerd"
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gpuwizard import __version__
-from gpuwizard.clean import clean_line
+from gpuwizard.clean import clean, clean_line
 from gpuwizard.errors import GpuwizardError, InterruptedRunError, RefusedError, UnreachableError, UsageError
 from gpuwizard.secret import SUDO_PASSWORD_VARIABLE, inherited_secret
 
@@ -230,7 +230,7 @@ def _failed(error: Exception, *, verbose: bool) -> int:
 
         from gpuwizard.redact import without_secrets
 
-        text = without_secrets("".join(traceback.format_exception(error)))
+        text = clean(without_secrets("".join(traceback.format_exception(error))))
         print(text, file=sys.stderr)  # noqa: T201 - a front end
     match first:
         case GpuwizardError():
@@ -277,7 +277,7 @@ def _log_to(path: str | None) -> None:
         """What libraries say, tracebacks too, without secrets and control characters."""
 
         def format(self, record: logging.LogRecord) -> str:
-            return without_secrets(super().format(record))
+            return clean(without_secrets(super().format(record)))
 
     try:
         handler = logging.FileHandler(path, encoding="utf-8")

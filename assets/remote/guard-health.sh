@@ -147,8 +147,15 @@ handlers_of_crio() {
                 sub(/\].*$/, "", name)
                 sub(/\..*$/, "", name)
                 if (!(name in seen)) { seen[name] = 1; print "handler " name }
+            } else {
+                name = ""
             }
             next
+        }
+        !silent && name != "" && line ~ /^runtime_path[ \t]*=/ {
+            sub(/^[^=]*=[ \t]*/, "", line)
+            gsub(/["\047]/, "", line)
+            print "option " name ".runtime_path=" line
         }
         inside && line ~ /^default_runtime[ \t]*=/ {
             sub(/^[^=]*=[ \t]*/, "", line)
@@ -164,6 +171,7 @@ handlers_of_containerd() {
         { gsub(/^[ \t]+|[ \t\r]+$/, "") }
         /^\[/ {
             inside = 0
+            options = ""
             line = $0
             gsub(/["'\'']/, "", line)
             if (line == "[plugins.io.containerd.grpc.v1.cri.containerd]" ||
@@ -174,10 +182,16 @@ handlers_of_containerd() {
                        line ~ /^\[plugins\.cri\./)) {
                 name = substr(line, at + 21)
                 sub(/\]$/, "", name)
+                if (name ~ /\.options$/) options = substr(name, 1, length(name) - 8)
                 sub(/\.(options|cni_conf_dir)$/, "", name)
                 if (!(name in seen)) { seen[name] = 1; print "handler " name }
             }
             next
+        }
+        options != "" && /^(BinaryName|SystemdCgroup)[ \t]*=/ {
+            sub(/[ \t]*=[ \t]*/, "=")
+            gsub(/["'\'']/, "")
+            print "option " options "." $0
         }
         inside && /^default_runtime_name[ \t]*=/ {
             sub(/^[^=]*=[ \t]*/, "")
@@ -198,6 +212,7 @@ as_planned() {
                 ;;
         esac
     done
+    options_as_planned || return 1
     if [ -n "$P_default" ] && [ "${DEFAULT:-runc}" != "$P_default" ]; then
         WHY="the default handler is ${DEFAULT:-runc}, not $P_default"
         return 1
@@ -216,6 +231,27 @@ look_at_handlers() {
     esac
 }
 
+# The options of handlers that matter; the last one counts. What a file writes in a way that is not read here is no
+# mistake, but a runtime that prints its own configuration says all of it.
+options_as_planned() {
+    for option in $P_options; do
+        has=${HANDLERS##*"${NL}option ${option%%=*}="}
+        [ "$has" = "$HANDLERS" ] && has= || has=${has%%"$NL"*}
+        case $has in
+            "${option#*=}") ;;
+            '')
+                [ -n "$P_binary" ] && [ "$P_kind" != docker ] && [ "${option#*=}" != false ] || continue
+                WHY="the handler ${option%%=*} is not ${option#*=}: it is not set"
+                return 1
+                ;;
+            *)
+                WHY="the handler ${option%%=*} is $has, not ${option#*=}"
+                return 1
+                ;;
+        esac
+    done
+}
+
 # A default handler without definition takes the node down, and config dump does not say so.
 default_defined() {
     # Docker takes a shim by its own name.
@@ -229,12 +265,26 @@ default_defined() {
     esac
 }
 
-# Ask the host's own binary what its configuration comes to; result in $1.
+# Ask the host's own binary, with the arguments of its process, what its configuration comes to; result in $1.
 dump_config() {
+    dumped=$1 named=
     binary=$P_binary
     # A simulated host has its own binaries on PATH only.
     [ -z "$R" ] || binary=${binary##*/}
-    timeout 60 "$binary" --config "$R$P_config" config dump >"$1" 2>"$1.err" </dev/null
+    set --
+    if [ -r "$RUN/arguments" ]; then
+        while IFS= read -r word; do
+            case $word in
+                "$P_config" | "--config=$P_config" | "-c=$P_config")
+                    word=${word%"$P_config"}$R$P_config
+                    named=1
+                    ;;
+            esac
+            set -- "$@" "$word"
+        done <"$RUN/arguments"
+    fi
+    [ -n "$named" ] || set -- "$@" --config "$R$P_config"
+    timeout 60 "$binary" "$@" config dump >"$dumped" 2>"$dumped.err" </dev/null
 }
 
 # Does what is on the disk now (Docker, CRI-O: what the daemon runs with) give the handlers as planned?

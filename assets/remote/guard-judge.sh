@@ -166,6 +166,8 @@ judge() {
         say "step judge nothing can be judged on this host before the restart: the plan's prediction counts"
         return 0
     fi
+    unit_state "$P_unit"
+    ! first_line "$R/proc/$PID/comm" || [ "$LINE" != containerd ] || real_arguments >"$RUN/arguments"
     dump_config "$RUN/dump.before" || : >"$RUN/dump.before"
     shadow_folders || refuse unsafe-path "a file in the root folder cannot be judged"
     copy_folders || broken "the configuration could not be copied"

@@ -17,7 +17,7 @@ from gpuwizard.flavours.containerd_files import (
     drop_in_path,
     in_place,
 )
-from gpuwizard.flavours.handler import NAME, wanted_handler
+from gpuwizard.flavours.handler import NAME, expected_options, wanted_handler
 from gpuwizard.flavours.option import StrategyOption
 from gpuwizard.flavours.owned import owned_file
 from gpuwizard.flavours.refusals import (
@@ -168,6 +168,7 @@ def _outcome(probe: Probe, draft: _Draft, new: Edits, place: Place, chosen: Stra
         cri_socket=place.runtime.socket,
         binary=place.runtime.binary,
         config_path=start.main,
+        options=expected_options(after),
     )
     reason = _with_notes(chosen.reason, start, draft.words)
     return HostPlanned(chosen.value, reason, HostChange(files, place.activation, check, changes))

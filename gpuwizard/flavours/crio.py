@@ -251,6 +251,11 @@ def _planned(
         binary=start.runtime.binary or "crio",
         config_path=start.runtime.config_path or "/etc/crio/crio.conf",
         kind="crio",
+        options=tuple(
+            f"{NAME}.runtime_path={h.options['runtime_path']}"
+            for n, h in after.runtimes.items()
+            if n == NAME and h.options.get("runtime_path")
+        ),
     )
     reason = "; ".join((chosen.reason, *_said(start, toolkit)))
     return HostPlanned(chosen.value, reason, HostChange(tuple(files), Activation(unit), check, changes))

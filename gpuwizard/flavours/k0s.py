@@ -15,7 +15,7 @@ from gpuwizard.errors import RefusedError, UsageError
 from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
 from gpuwizard.flavours import containerd
 from gpuwizard.flavours.chosen import runtime_of
-from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
+from gpuwizard.flavours.handler import NAME, expected_options, is_right, wanted_handler
 from gpuwizard.flavours.k0s_files import (
     CRI_FILE,
     FOLDER,
@@ -287,6 +287,7 @@ def _change(start: _Situation, file: FileChange, after: Effective, changes: tupl
         binary=None if merged or down else start.runtime.binary,
         config_path=MAIN,
         rendered=CRI_FILE if merged else None,
+        options=expected_options(after),
     )
     prediction = None
     if merged:

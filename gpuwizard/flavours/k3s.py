@@ -18,7 +18,7 @@ from gpuwizard.containerd.k3s_render import PredictionError, predict
 from gpuwizard.errors import RefusedError, UsageError
 from gpuwizard.facts.model import Probe
 from gpuwizard.flavours.containerd import chosen_runtime
-from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
+from gpuwizard.flavours.handler import NAME, expected_options, is_right, wanted_handler
 from gpuwizard.flavours.k3s_edits import Edit, Files, NoEditError, drop_in_edit, not_found, option_edit, template_edit
 from gpuwizard.flavours.k3s_state import REVERTED, Situation, judged, situation
 from gpuwizard.flavours.latent import taken_in
@@ -242,6 +242,7 @@ def _outcome(
         binary=None,
         config_path=start.rendered,
         rendered=start.rendered,
+        options=expected_options(after),
     )
     undo = () if written else _undo(start)
     reason = edit.reason or chosen.reason

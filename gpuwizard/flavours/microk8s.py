@@ -15,7 +15,7 @@ from gpuwizard.errors import RefusedError
 from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.former import former_default, restore_default, set_default
-from gpuwizard.flavours.handler import NAME, is_right
+from gpuwizard.flavours.handler import NAME, expected_options, is_right
 from gpuwizard.flavours.latent import taken_in
 from gpuwizard.flavours.microk8s_template import RENDERED, TEMPLATE, Masked, placeholder_values, rendered
 from gpuwizard.flavours.option import StrategyOption
@@ -261,6 +261,7 @@ def _planned(start: _Situation, content: SecretBytes, text: str, chosen: Strateg
         binary=None,
         config_path=RENDERED,
         rendered=RENDERED,
+        options=expected_options(after),
     )
     file = FileChange(TEMPLATE, content, SecretBytes(text.encode("utf-8", "surrogateescape")))
     activation = Activation(_UNIT, "snap-restart", snap=_SNAP)

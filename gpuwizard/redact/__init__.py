@@ -7,7 +7,6 @@ still a visible change and the mark tells nothing (`safety.md`, secrets and fore
 import functools
 import secrets
 
-from gpuwizard.clean import clean
 from gpuwizard.redact.text import Redactor
 from gpuwizard.secret import known_secrets
 
@@ -67,8 +66,8 @@ def hide_secrets(text: str, known: frozenset[str]) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text from anywhere as it may be shown: an error of a library, a traceback, a line of a log."""
-    return clean(hide_secrets(text, known_secrets()))
+    """A text from anywhere without secrets: an error of a library, a traceback, a line of a log."""
+    return hide_secrets(text, known_secrets())
 
 
 def without_passwords(text: str) -> str:

@@ -155,6 +155,7 @@ def _params(change: GuardedChange) -> bytes:
         "config": check.config_path if check else None,
         "rendered": check.rendered if check else None,
         "kind": check.kind if check else None,
+        "options": " ".join(option for option in check.options if " " not in option) if check else None,
     }
     return "".join(f"{key}={_plain(value)}\n" for key, value in values.items() if value).encode()
 

@@ -180,8 +180,8 @@ class Journal:
         self._record["objects"] += [o for o in self._record.get("planned_objects", ()) if o["key"] == wanted]
         self._save()
 
-    def label_set(self, node: str, key: str, before: str | None, after: str) -> None:
-        """One node label was set."""
+    def label_set(self, node: str, key: str, before: str | None, after: str | None) -> None:
+        """One node label was set, or taken away."""
         self._record["labels"].append({"node": node, "key": key, "before": before, "after": after})
         self._save()
 

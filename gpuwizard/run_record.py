@@ -30,12 +30,12 @@ class RunHost:
 
 @dataclass(frozen=True, slots=True)
 class LabelRecord:
-    """A node label that the run set."""
+    """A node label that the run set, or without `after` took away."""
 
     node: str
     key: str
     before: str | None
-    after: str
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True)

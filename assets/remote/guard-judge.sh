@@ -18,7 +18,7 @@ shadow_folders() {
                 if (!inside) print name[i]
             }
         }' >"$RUN/judge/folders"
-    ! grep -q -x -F -e "${R:-/}" "$RUN/judge/folders"
+    ! grep -q -x -F -e / -e "${R:-/}" "$RUN/judge/folders"
 }
 
 copy_folders() {

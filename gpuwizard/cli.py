@@ -24,13 +24,13 @@ COMMANDS = {
     "apply": "apply a saved plan; refused per host when it is stale",
     "validate": "prove with pods that GPUs work",
     "monitor": "watch GPUs and pods of all hosts",
-    "rollback": "put back what a run changed; without a run: list the runs",
+    "rollback": "put back what a run changed, on some of its hosts or all; without a run: list the runs",
     "resume": "go on with a run that was cut; without a run: the newest one",
     "effective": "what a containerd of some version makes of a configuration file; offline",
     "answers": "schema | check FILE | example",
     "demo": "the wizard on a simulated fleet; nothing real is touched",
 }
-TAKES_ONE = {"rollback": "one run", "resume": "one run", "demo": "one fleet", "effective": "one file"}
+TAKES_ONE = {"resume": "one run", "demo": "one fleet", "effective": "one file"}
 ONLY_LOOKS = ("check", "plan", "monitor", "answers", "effective")
 RUN_AGAIN = "run it again: nothing was changed"
 CANNOT_REHEARSE = ("validate", "rollback", "resume")
@@ -120,7 +120,7 @@ def _parser(command: str | None) -> _Parser:
     words = {
         "effective": "FILE",
         "apply": "PLAN",
-        "rollback": "RUN",
+        "rollback": "RUN HOST",
         "resume": "RUN",
         "answers": "WORD",
         "demo": "FLEET",

@@ -13,6 +13,7 @@ from gpuwizard.journal import Journal, ObjectRecord, RunRecord
 from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.model import HostPlan
 from gpuwizard.plan.shown import shown_yaml
+from gpuwizard.redact import is_redacted
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.apply import Report, time_limits
 from gpuwizard.work.guard import Hooks
@@ -57,7 +58,7 @@ async def rollback(
     """
     time_limits(answers)
     run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, record=record, resumed=resumed)
-    journal.begin_rollback([h.name for h in record.hosts], answers)
+    journal.begin_rollback(record.hosts, answers)
     try:
         await _roll_back(run)
     finally:
@@ -178,5 +179,10 @@ async def _object(run: _Run, cluster: Cluster, entry: ObjectRecord) -> None:
         return
     if now != entry.after:
         raise RefusedError("it was changed by somebody else since the run: it is left alone")
+    if is_redacted(entry.before):
+        raise RefusedError(
+            "what it was before holds a secret, which was not kept: it is left alone",
+            remedy="put it back by hand: README.txt in the run's folder says how",
+        )
     await cluster.apply(yaml.safe_load(entry.before))
     run.emit(Note("rollback", f"{entry.key} is as it was before"))

@@ -117,12 +117,13 @@ class HostChange:
 
 @dataclass(frozen=True, slots=True)
 class WriteFile:
-    """Write (or remove) one file on one host."""
+    """Write (or remove) one file on one host. `told` is False where what the runtime will see of it is not known."""
 
     id: str
     change: FileChange
     summary: str
     effective: tuple[EffectiveChange, ...] = ()
+    told: bool = True
     kind: Literal["file"] = "file"
 
 

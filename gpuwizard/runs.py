@@ -25,6 +25,7 @@ from gpuwizard.unattended import (
     say_json,
     told_how_to_undo,
 )
+from gpuwizard.uninstalling import run_uninstall
 
 __all__ = ["resume_command", "rollback_command"]
 
@@ -115,7 +116,7 @@ async def resume_command(arguments: argparse.Namespace) -> int:
         with told_how_to_undo(session):
             code = await _resume(session, run, plan, emit)
         if not arguments.json:
-            for line in show.summary_lines(session, undo=run.rolls_back is None):
+            for line in show.summary_lines(session, undo=run.kind == "apply"):
                 say(line)
         return code
 
@@ -157,6 +158,10 @@ async def _resume(session: Session, run: RunRecord, plan: Plan | None, emit: Emi
         await flow.roll_back(session, undone, emit, Unattended(), resume=run.id)
         return exit_code(session)
     await flow.connect_cluster(session, emit)
+    if run.uninstalls:
+        session.plan = plan
+        await run_uninstall(session, emit, Unattended(), resume=run.id)
+        return exit_code(session)
     session.plan = plan  # after the look at the hosts, which drops every plan
     await flow.run_plan(session, emit, Unattended(), resume=run.id)
     await flow.run_validation(session, emit)

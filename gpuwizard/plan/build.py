@@ -17,7 +17,7 @@ from gpuwizard.plan.shown import cleaned, shown_yaml
 from gpuwizard.redact import hide_secrets, redact_text, secrets_in
 from gpuwizard.steps import desired_objects, labels, runtime, runtime_class
 
-__all__ = ["boot_of", "build_plan", "reads_of", "versions_of"]
+__all__ = ["boot_of", "build_plan", "node_of", "reads_of", "versions_of"]
 
 
 def build_plan(
@@ -83,7 +83,7 @@ def _host(
     pods: Mapping[str, tuple[NodePod, ...]] | None,
 ) -> HostPlan:
     facts = probe.facts
-    node = _node(probe, nodes)
+    node = node_of(probe, nodes)
     refusals = tuple(_safe(refusal, probe) for refusal in planned.refusals)
     if not refusals and _takes_part(planned, probe) and view is not None and view.error is None and node is None:
         refusals = (_unknown_node(probe, view),)
@@ -124,7 +124,7 @@ def _takes_part(planned: HostPlanned, probe: Probe) -> bool:
     return planned.strategy != "none" and bool(probe.facts.gpus)
 
 
-def _node(probe: Probe, nodes: Mapping[str, NodeView]) -> NodeView | None:
+def node_of(probe: Probe, nodes: Mapping[str, NodeView]) -> NodeView | None:
     """The node that this host is: by the name it registers as, else by its host name."""
     names = [probe.facts.kubernetes.node_name, probe.facts.hostname, (probe.facts.hostname or "").lower()]
     return next((nodes[name] for name in names if name and name in nodes), None)

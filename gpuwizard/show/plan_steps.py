@@ -41,11 +41,18 @@ def group_state(group: HostGroup) -> str:
 
 
 def group_steps(group: HostGroup) -> Iterator[Step]:
-    """What is done on each of these hosts, in order; the labels of their nodes at last."""
+    """What is done on each of these hosts, in order; the labels of their nodes at last, or first where they go."""
+    gone = [label for label in group.labels if label.after is None]
+    yield from _together(gone)
     for action in group.actions:
         yield _step(action)
+    yield from _together([label for label in group.labels if label.after is not None])
+
+
+def _together(group: Sequence[LabelNode]) -> Iterator[Step]:
+    """Labels that are set, or go, on many nodes in the same way."""
     alike: dict[tuple[str, str | None, str | None], list[LabelNode]] = {}
-    for label in group.labels:
+    for label in group:
         alike.setdefault((label.key, label.before, label.after), []).append(label)
     for labels in alike.values():
         yield _labels(labels)

@@ -1,5 +1,6 @@
 """The runs that have been, as lines of plain text: who, when, what, where, and how it ended."""
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ def _where(run: RunRecord) -> Iterator[str]:
 
 def _short(deed: str, host: RunHost) -> str:
     """A change without the name of its node, so that hosts that were changed alike read alike."""
-    return clean_line(deed.replace(f" node {host.node} ", " node ") if host.node else deed, 300)
+    return clean_line(re.sub(rf" node {re.escape(host.node)}(?= |$)", " node", deed) if host.node else deed, 300)
 
 
 def _undone(run: RunRecord, runs: Sequence[RunRecord]) -> Iterator[str]:

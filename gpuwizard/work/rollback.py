@@ -114,8 +114,8 @@ async def _files(run: _Run, host: HostPlan) -> HostOutcome:
     hooks = undo_hooks(run, host)
     guard = guard_of(run, transport, undo_change(run, run.run_id, [run.record.id]), hooks)
     try:
-        if run.resumed and (begun := await guard.go_on()) is not None:
-            return await kept(run, guard, _is(begun))
+        if run.resumed and (begun := await kept(run, guard, guard.go_on())) is not None:
+            return begun
         done = await transport.run(call("status", run.record.id), root=True)
         state = host_state(done.stdout.decode("utf-8", "replace").splitlines())
         match state.word if state is not None else "none":
@@ -131,10 +131,6 @@ async def _files(run: _Run, host: HostPlan) -> HostOutcome:
                 return await _never_confirmed(run, host, hooks)
     except GpuwizardError as error:
         return said(host.name, "refused" if isinstance(error, RefusedError) else "unreachable", error.what)
-
-
-async def _is(outcome: HostOutcome) -> HostOutcome:
-    return outcome
 
 
 async def _never_confirmed(run: _Run, host: HostPlan, hooks: Hooks) -> HostOutcome:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from gpuwizard.errors import GpuwizardError, RefusedError
 from gpuwizard.events import HostOutcome, HostProgress, Note, Waiting
@@ -22,6 +23,7 @@ __all__ = ["FINE", "guard_of", "kept", "progress_of", "said", "undo_change", "un
 FINE = ("confirmed", "unchanged")
 _LEAVES = 60.0  # seconds that a device plugin gets to end
 _POLL = 1.0
+_Ended = TypeVar("_Ended", HostOutcome, HostOutcome | None)
 
 
 def said(host: str, outcome: str, reason: str) -> HostOutcome:
@@ -30,13 +32,26 @@ def said(host: str, outcome: str, reason: str) -> HostOutcome:
 
 
 def undo_change(
-    run: SharedRun, run_id: str, restores: Sequence[str], aims: Sequence[tuple[str, str, str]] = ()
+    run: SharedRun,
+    run_id: str,
+    restores: Sequence[str],
+    aims: Sequence[tuple[str, str, str]] = (),
+    *,
+    boot_id: str | None = None,
 ) -> GuardedChange:
-    """The guarded change that puts back what the runs `restores` did, as run `run_id` of the host."""
+    """The guarded change that puts back what the runs `restores` did, as run `run_id` of the host; `boot_id` is the
+    boot in which its plan was made."""
     timeout, limit, hold = time_limits(run.answers)
     by = owner_text(run.run_id, run.clock)
     return GuardedChange(
-        run_id, by, timeout=timeout, limit=limit, hold=hold, restores=tuple(restores), aims=tuple(aims)
+        run_id,
+        by,
+        boot_id=boot_id,
+        timeout=timeout,
+        limit=limit,
+        hold=hold,
+        restores=tuple(restores),
+        aims=tuple(aims),
     )
 
 
@@ -45,7 +60,7 @@ def guard_of(run: SharedRun, transport: Transport, change: GuardedChange, hooks:
     return Guard(transport, change, hooks, emit=run.emit, clock=run.clock, stage="rollback")
 
 
-async def kept(run: SharedRun, guard: Guard, work: Awaitable[HostOutcome]) -> HostOutcome:
+async def kept(run: SharedRun, guard: Guard, work: Awaitable[_Ended]) -> _Ended:
     """Await `work` of `guard`; its outcome is written down even when the task is cancelled meanwhile."""
     try:
         return await work

@@ -87,11 +87,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a host or the cluster side is not changed."""
+    """Why a host or the cluster side is not changed. `detail` is a difference that shows it, already redacted."""
 
     id: str
     why: str
     remedy: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,13 @@ class HostChange:
 
 @dataclass(frozen=True, slots=True)
 class WriteFile:
-    """Write (or remove) one file on one host."""
+    """Write (or remove) one file on one host. `told` is False where what the runtime will see of it is not known."""
 
     id: str
     change: FileChange
     summary: str
     effective: tuple[EffectiveChange, ...] = ()
+    told: bool = True
     kind: Literal["file"] = "file"
 
 
@@ -143,20 +145,22 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class LabelNode:
-    """Set a label on the host's node; done only after the host is confirmed (`safety.md`, across hosts)."""
+    """Set a label on the host's node; done only after the host is confirmed (`safety.md`, across hosts). Without
+    `after` it is removed, and before the host is changed."""
 
     id: str
     node: str
     key: str
     before: str | None
-    after: str
+    after: str | None
     summary: str
     kind: Literal["label"] = "label"
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyObject:
-    """Server-side apply one Kubernetes object. `before`/`after` are the cleaned YAML texts shown in the diff."""
+    """Server-side apply one Kubernetes object; an empty `manifest` deletes it. `before`/`after` are the cleaned YAML
+    texts shown in the diff."""
 
     id: str
     key: ObjectKey

@@ -25,13 +25,14 @@ COMMANDS = {
     "apply": "apply a saved plan; refused per host when it is stale",
     "validate": "prove with pods that GPUs work",
     "monitor": "watch GPUs and pods of all hosts",
-    "rollback": "put back what a run changed; without a run: list the runs",
+    "rollback": "put back what a run changed, on some of its hosts or all; without a run: list the runs",
+    "uninstall": "a plan back to before gpuwizard, shown, asked about and run",
     "resume": "go on with a run that was cut; without a run: the newest one",
     "effective": "what a containerd of some version makes of a configuration file; offline",
     "answers": "schema | check FILE | example",
     "demo": "the wizard on a simulated fleet; nothing real is touched",
 }
-TAKES_ONE = {"rollback": "one run", "resume": "one run", "demo": "one fleet", "effective": "one file"}
+TAKES_ONE = {"resume": "one run", "demo": "one fleet", "effective": "one file"}
 ONLY_LOOKS = ("check", "plan", "monitor", "answers", "effective")
 RUN_AGAIN = "run it again: nothing was changed"
 CANNOT_REHEARSE = ("validate", "rollback", "resume")
@@ -42,7 +43,7 @@ _REMEDIES = {
     InterruptedRunError.exit_code: "gpuwizard rollback lists the runs, gpuwizard check looks at the hosts",
 }
 _PLAIN = {"✗": "x", "✓": "+", "·": "-", "→": "->", "–": "-", "…": "...", "×": "x", "‹": "<", "›": ">"}
-LATER = ("diagnose", "uninstall", "bundle")
+LATER = ("diagnose", "bundle")
 _EPILOG = """\
 HOST is [user@]name[:port], a Host of the SSH configuration, @FILE (one host a line), or local (this machine).
 
@@ -65,7 +66,7 @@ def _common() -> argparse.ArgumentParser:
     run.add_argument("--answers", metavar="FILE", help="answers file; without a command: run it without questions")
     run.add_argument("--simulate", metavar="FLEET", help="a simulated fleet: built-in name, folder or file")
     run.add_argument("--fresh", action="store_true", help="start the simulated fleet anew")
-    run.add_argument("--dry-run", action="store_true", help="with --answers: stop after the plan")
+    run.add_argument("--dry-run", action="store_true", help="with --answers, apply, uninstall: stop after the plan")
     run.add_argument("--yes", action="store_true", help="do not ask before changes are made")
     login = parser.add_argument_group("how to log in")
     login.add_argument("--user", help="login name where a host names none")
@@ -121,7 +122,7 @@ def _parser(command: str | None) -> _Parser:
     words = {
         "effective": "FILE",
         "apply": "PLAN",
-        "rollback": "RUN",
+        "rollback": "RUN HOST",
         "resume": "RUN",
         "answers": "WORD",
         "demo": "FLEET",
@@ -172,7 +173,7 @@ def _check_arguments(command: str | None, arguments: argparse.Namespace) -> None
         )
     if arguments.dry_run and (command in CANNOT_REHEARSE or (command in (None, "demo") and not arguments.answers)):
         raise UsageError(
-            "--dry-run is for `gpuwizard --answers FILE` and `gpuwizard apply PLAN`",
+            "--dry-run is for `gpuwizard --answers FILE`, `gpuwizard apply PLAN` and `gpuwizard uninstall`",
             remedy="gpuwizard plan shows every change and makes none",
         )
 
@@ -316,6 +317,10 @@ def _dispatch(command: str | None, arguments: argparse.Namespace) -> int:
         from gpuwizard import runs
 
         return _run(getattr(runs, f"{command}_command")(arguments))
+    if command == "uninstall":
+        from gpuwizard.uninstall import uninstall_command
+
+        return _run(uninstall_command(arguments))
     from gpuwizard import commands, unattended
 
     if command in (None, "demo"):

@@ -8,7 +8,7 @@ shadow_folders() {
     while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
         [ "$KIND" = write ] || continue
         existing_folder "$TARGET"
-        [ "$EXISTING" != "${R:-/}" ] || return 1
+        case $EXISTING in / | "${R:-/}") return 1 ;; esac
         above=$EXISTING
         while [ -n "$above" ]; do
             case $shadowed in *"$NL$above$NL"*) continue 2 ;; esac

@@ -133,6 +133,7 @@ make_run() {
     # Given free before a revert or a confirmation writes its state.
     dd if=/dev/zero of="$RUN/reserve" bs=4096 count=64 2>/dev/null || broken "$RUN could not be written"
     cp "$PAYLOADS/guard.sh" "$PAYLOADS/params" "$PAYLOADS/plugins.pl" "$RUN" || broken "$RUN could not be written"
+    printf 'seq=%s\n' "$(next_number)" >>"$RUN/params"
 }
 
 # Payload "files": kind TAB before TAB after TAB mode TAB number TAB path; the bytes are in after-NUMBER.
@@ -149,31 +150,6 @@ table_from_plan() {
     done <"$1"
 }
 
-# The files of an earlier run, backwards: what it made must still be there, what was before comes back.
-table_from_run() {
-    sort -r <"$1/table" >"$RUN/table.source" || broken "the table of the run could not be read"
-    [ ! -f "$1/made" ] || cp "$1/made" "$RUN/unmake"
-    count=0
-    while IFS="$TAB" read -r old KIND was made MODE META TARGET CONFIGURED; do
-        count=$((count + 1))
-        N=$(printf '%03d' "$count")
-        BEFORE=$made AFTER=$was copy="$1/before/$old" META=own
-        [ "$KIND" = write ] || { KIND=write BEFORE=$was AFTER=$made copy="$1/after/$old" META=keep; }
-        look_at_sha "$TARGET"
-        if [ "$SHA" = "$AFTER" ]; then
-            say "info $CONFIGURED is already what it was"
-            continue
-        fi
-        [ "$SHA" = "$BEFORE" ] || refuse foreign "$CONFIGURED was changed by somebody else since the run: it is left alone"
-        check_target "$TARGET"
-        if [ "$AFTER" != absent ]; then
-            copied "$AFTER" "$copy" "$RUN/after/$N" || broken "the backup of $CONFIGURED is damaged"
-            [ ! -f "$1/xattrs/before-$old" ] || cp "$1/xattrs/before-$old" "$RUN/xattrs/after-$N"
-        fi
-        add_row "$META"
-    done <"$RUN/table.source"
-}
-
 # Copy file $2 to $3 with all that is its own; false unless the copy has the sha256 $1.
 copied() {
     cp -a "$2" "$3" || return 1
@@ -184,6 +160,7 @@ copied() {
 # Back up row $N and write it to the table. An undo row changes nothing until the revert.
 add_row() {
     META=$1
+    [ -n "$MODE" ] && [ -n "$TARGET" ] && [ -n "$CONFIGURED" ] || broken "a row of the table is damaged"
     if [ "$BEFORE" != absent ]; then
         copied "$BEFORE" "$TARGET" "$RUN/before/$N" || broken "$CONFIGURED could not be backed up"
         if command -v getfattr >/dev/null 2>&1; then
@@ -191,53 +168,6 @@ add_row() {
         fi
     fi
     printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$N" "$KIND" "$BEFORE" "$AFTER" "$MODE" "$META" "$TARGET" "$CONFIGURED" >>"$RUN/table"
-}
-
-quoted() {
-    case $1 in
-        *[\\\"]*) printf '"%s"' "$(printf '%s' "$1" | sed 's|[\\"]|\\&|g')" ;;
-        *) printf '"%s"' "$1" ;;
-    esac
-}
-
-# For a person with an editor and no gpuwizard: what was touched, and how to put it back.
-manifest() {
-    printf '{\n  "schema": "gpuwizard.manifest/1",\n  "run": "%s",\n' "$ID"
-    printf '  "by": %s,\n  "unit": %s,\n' "$(quoted "$P_by")" "$(quoted "$P_unit")"
-    printf '  "how_to_restore": "As root: run each restore command below, last one first, then restart the unit. '
-    printf 'The state file says whether the change was confirmed or already put back.",\n  "files": ['
-    comma=
-    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
-        printf '%s\n    {"path": %s, "resolved": %s,' "$comma" "$(quoted "$CONFIGURED")" "$(quoted "$TARGET")"
-        printf ' "kind": "%s", "sha256_before": "%s", "sha256_after": "%s",' "$KIND" "$BEFORE" "$AFTER"
-        manifest_before
-        comma=,
-    done <"$RUN/table"
-    printf '\n  ]\n}\n'
-}
-
-# What was before of the row, and the command that gives it back.
-manifest_before() {
-    if [ -L "$R$CONFIGURED" ]; then
-        printf ' "symlink_to": %s,' "$(quoted "$(readlink "$R$CONFIGURED")")"
-    fi
-    if [ "$KIND" = undo ]; then
-        printf ' "before": "was not changed, but a restart made new handlers appear",'
-        if [ "$AFTER" = absent ]; then
-            printf ' "restore": %s}' "$(quoted "rm -f '$TARGET'")"
-        else
-            printf ' "restore": %s}' "$(quoted "cat '$RUN/after/$N' >'$TARGET'")"
-        fi
-        return
-    fi
-    if [ "$BEFORE" = absent ]; then
-        printf ' "before": "did not exist", "restore": %s}' "$(quoted "rm -f '$TARGET'")"
-        return
-    fi
-    owner=$(stat -c '%a %u %g %C' "$TARGET" 2>/dev/null) || :
-    printf ' "before": {"mode_owner_group_label": %s, "backup": %s},' \
-        "$(quoted "${owner% \?}")" "$(quoted "$RUN/before/$N")"
-    printf ' "restore": %s}' "$(quoted "cp -a '$RUN/before/$N' '$TARGET'")"
 }
 
 # What the unit and its CRI are like now: a revert need not make them better than that.
@@ -262,16 +192,9 @@ dumps() {
     rm -f "$RUN/dump.before" "$RUN/dump.after" "$RUN/dump.before.err"
 }
 
-# $1 is empty, or the id of the run that is put back.
+# $1 is empty, or names the runs that are put back, the newest first.
 prepare() {
     make_run
-    if [ -n "$1" ]; then
-        old="$HOME_FOLDER/runs/$1"
-        [ -r "$old/table" ] || refuse unknown-run "this host has no record of run $1"
-        for key in unit socket binary config rendered kind verb snap; do
-            sed -n "s|^$key=|$key=|p" "$old/params" | head -n 1 >>"$RUN/params"
-        done
-    fi
     load_params
     check_boot
     [ ! -f "$PAYLOADS/reads" ] || check_reads "$PAYLOADS/reads"
@@ -279,19 +202,15 @@ prepare() {
     command -v systemd-run >/dev/null 2>&1 || refuse no-systemd "without systemd the automatic revert cannot be armed"
     : >"$RUN/table"
     CHECKED=$NL
-    if [ -n "$1" ]; then table_from_run "$old"; else table_from_plan "$PAYLOADS/files"; fi
-    if [ ! -s "$RUN/table" ] && [ -n "$1" ]; then
-        if [ -s "$RUN/table.source" ]; then
-            say "nothing every file is already as it was before"
-        else
-            say "nothing the run changed no file on this host, it only restarted $P_unit"
-        fi
+    if [ -z "$1" ]; then
+        table_from_plan "$PAYLOADS/files"
+    elif ! prepare_undo "$1"; then
         rm -rf "$RUN"
         return 0
     fi
     sort -r <"$RUN/table" >"$RUN/table.reverse"
     remember_health
-    manifest >"$RUN/manifest.json" || broken "the manifest could not be written"
+    manifest >"$RUN/manifest.json" && readme >"$RUN/README.txt" || broken "the manifest could not be written"
     # What is to be put back, and how, must be there after a crash; then the folders' own entries.
     set -- "$RUN/before" "$RUN/after" "$RUN/xattrs" "$RUN" "$HOME_FOLDER/runs" "$HOME_FOLDER"
     for kept in "$RUN"/*/* "$RUN"/*; do

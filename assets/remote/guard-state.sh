@@ -52,7 +52,7 @@ need_run() {
 # The parameters of the run, each in a variable of its own: P_unit, P_config, …; empty when the run has none.
 load_params() {
     P_by='' P_boot='' P_unit='' P_verb='' P_snap='' P_timeout='' P_limit='' P_hold='' P_cri='' P_handlers='' P_default=''
-    P_socket='' P_binary='' P_config='' P_rendered='' P_kind='' P_options='' P_active0='' P_pid0='' P_cri0=''
+    P_socket='' P_binary='' P_config='' P_rendered='' P_kind='' P_options='' P_restores='' P_active0='' P_pid0='' P_cri0=''
     while IFS= read -r param_line; do
         param_value=${param_line#*=}
         case ${param_line%%=*} in
@@ -72,6 +72,7 @@ load_params() {
             config) P_config=$param_value ;;
             rendered) P_rendered=$param_value ;;
             kind) P_kind=$param_value ;;
+            restores) P_restores=$param_value ;;
             options) P_options=$param_value ;;
             active0) P_active0=$param_value ;;
             pid0) P_pid0=$param_value ;;

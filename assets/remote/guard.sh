@@ -1,8 +1,8 @@
 # The host's side of a guarded change: prepare, judge, arm, change under PID 1, health, confirm or revert.
 #
-# It is joined from guard-state, -files, -why, -health, -judge, -prepare, -change, -arm and this file. The first call
-# (prepare) comes over SSH with its payloads and leaves a copy of the whole in the run folder; everything later, also
-# what PID 1 runs, is `sh RUNFOLDER/guard.sh ROLE RUN …`. A person can call it in the same way.
+# It is joined from guard-state, -files, -why, -health, -judge, -undo, -manual, -prepare, -change, -arm and this file. The
+# first call (prepare) comes over SSH with its payloads and leaves a copy of the whole in the run folder; everything
+# later, also what PID 1 runs, is `sh RUNFOLDER/guard.sh ROLE RUN …`. A person can call it in the same way.
 #
 # Commands that POSIX does not have:
 #   always       sha256sum, base64, mktemp, readlink -f, stat -c, sync FILE, flock FD, flock -n FD, timeout SECONDS COMMAND,
@@ -34,6 +34,10 @@ main() {
             # A refusal leaves nothing behind.
             [ "$status" = 0 ] || [ "$STATE" != none ] || rm -rf "$RUN"
             return "$status"
+            ;;
+        history)
+            use_run "$2"
+            tell_history
             ;;
         judge-inside)
             need_run "$2"

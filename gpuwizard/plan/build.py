@@ -18,7 +18,7 @@ from gpuwizard.plan.shown import cleaned, shown_yaml
 from gpuwizard.redact import hide_secrets, redact_text, secrets_in
 from gpuwizard.steps import desired_objects, labels, runtime, runtime_class
 
-__all__ = ["boot_of", "build_plan", "reads_of", "versions_of"]
+__all__ = ["boot_of", "build_plan", "node_of", "reads_of", "versions_of"]
 
 
 def build_plan(
@@ -84,7 +84,7 @@ def _host(
     pods: Mapping[str, tuple[NodePod, ...]] | None,
 ) -> HostPlan:
     facts = probe.facts
-    node = _node(probe, nodes)
+    node = node_of(probe, nodes)
     live = live_refusal(node.runtime_handlers, planned) if node is not None else None
     if not planned.refusals and live is None and planned.change.activation is not None and node is not None:
         planned = taken_in(name, answers, planned, planned.change.activation.unit, not_live(node, probe))
@@ -128,7 +128,7 @@ def _takes_part(planned: HostPlanned, probe: Probe) -> bool:
     return planned.strategy != "none" and bool(probe.facts.gpus)
 
 
-def _node(probe: Probe, nodes: Mapping[str, NodeView]) -> NodeView | None:
+def node_of(probe: Probe, nodes: Mapping[str, NodeView]) -> NodeView | None:
     """The node that this host is: by the name it registers as, else by its host name."""
     names = [probe.facts.kubernetes.node_name, probe.facts.hostname, (probe.facts.hostname or "").lower()]
     return next((nodes[name] for name in names if name and name in nodes), None)

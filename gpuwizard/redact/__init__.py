@@ -7,12 +7,13 @@ still a visible change and the mark tells nothing (`safety.md`, secrets and fore
 import functools
 import secrets
 
-from gpuwizard.redact.text import Redactor
+from gpuwizard.redact.text import MARK, Redactor
 from gpuwizard.secret import known_secrets
 
 __all__ = [
     "Redactor",
     "hide_secrets",
+    "is_redacted",
     "redact_document",
     "redact_object",
     "redact_text",
@@ -50,6 +51,11 @@ def redact_object(value: object) -> object:
 def redacted_secret(value: str) -> str:
     """The mark of a text that is a secret as a whole."""
     return _PROCESS.mark(value)
+
+
+def is_redacted(text: str) -> bool:
+    """True when a secret was left out of `text`."""
+    return MARK in text
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,7 +1,6 @@
 """Apply a plan: guarded changes host by host, the cluster's objects after the canary, each node's label at the end."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +18,7 @@ from gpuwizard.remote.transport import Transport
 from gpuwizard.work.guard import Dumps, Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
+from gpuwizard.work.load import load_of
 from gpuwizard.work.old_pods import OldPods, running_pods
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun, owner_text
@@ -73,8 +73,10 @@ async def apply_plan(
     cancelled, what is in flight is put back, every host's outcome is emitted, and the cancellation goes on; a second
     one leaves at once. `resumed`: the run was begun by an earlier process and was cut; each host is asked first how it
     stands, and nothing is done twice. `looks` are the looks at the hosts that this process has had. Raises UsageError
-    when the time limits of the answers cannot be met.
+    when the time limits of the answers cannot be met, and for the plan of an uninstall.
     """
+    if plan.uninstalls:
+        raise UsageError("this is the plan of an uninstall", remedy="gpuwizard uninstall, or resume the run it is of")
     time_limits(answers)
     run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan, looks=looks or {}, resumed=resumed)
     journal.begin(plan, answers)
@@ -124,7 +126,7 @@ async def _apply(run: _Run) -> None:
             to_begin,
             lambda host: _change(run, host),
             rollout,
-            load=await _load(run, to_begin),
+            load=await load_of(run, to_begin),
             after_canary=objects,
             outcomes=run.outcomes,
             emit=run.emit,
@@ -273,19 +275,6 @@ def _containerd_version(host: HostPlan) -> str:
     path = restart.check.config_path if restart else None
     exact = host.versions.get(f"containerd {path}")
     return exact or next((v for k, v in sorted(host.versions.items()) if k.startswith("containerd")), "1.7.0")
-
-
-async def _load(run: _Run, hosts: Sequence[HostPlan]) -> dict[str, int]:
-    """Pods that run on each host's node; nothing when the cluster does not say."""
-    if run.cluster is None or not run.answers.rollout.canary or len(hosts) < 2:
-        return {}
-    try:
-        pods = await run.cluster.list_pods("", field_selector="status.phase=Running")
-    except GpuwizardError as error:
-        run.emit(Note("apply", f"the load of the nodes is not known: {error.what}", "warning"))
-        return {}
-    counted = Counter(str(p.get("spec", {}).get("nodeName", "")) for p in pods)
-    return {h.name: counted[h.node_name or ""] for h in hosts}
 
 
 async def _objects(run: _Run) -> bool:

@@ -22,6 +22,7 @@ from gpuwizard.work.guard_lines import event_of, progress
 from gpuwizard.work.guard_scripts import GuardedChange, HostState, call, host_state, prepare_script
 from gpuwizard.work.host_lock import HostLock
 from gpuwizard.work.likely import likely_of_link
+from gpuwizard.work.refused import refusal_of
 
 __all__ = ["Dumps", "Guard", "Hooks"]
 
@@ -111,7 +112,7 @@ class Guard:
         return self._outcome(await self._drive(state))
 
     async def put_back(self, why: str) -> HostOutcome:
-        """Have a change that was begun earlier and never confirmed put back; ends as `run`."""
+        """Have a change that was begun earlier and never confirmed put back, which restarts its unit; ends as `run`."""
         self._giving_up = why
         return await self._guarded(self._put_back_only())
 
@@ -148,6 +149,7 @@ class Guard:
             if not self._transport.alive:
                 await self._transport.reconnect()
             await self._lock.take()
+            await self._hooks.check()
         except GpuwizardError as error:
             return self._ended(_word_for(error), _text(error))
         return self._outcome(await self._drive(HostState("applying")))
@@ -301,8 +303,7 @@ class Guard:
         where = self._transport.name
         for line in lines:
             if line.startswith("@refused "):
-                kind, _, why = line.removeprefix("@refused ").partition(" ")
-                raise RefusedError(redact_text(clean_line(why)), where=where, remedy=_REMEDIES.get(kind, ""))
+                raise refusal_of(line.removeprefix("@refused "), self._change.by, where)
         for line in lines:
             if line.startswith("@error "):
                 raise GpuwizardError(redact_text(clean_line(line.removeprefix("@error "))), where=where)
@@ -350,16 +351,6 @@ class Guard:
         return HostOutcome(
             self._transport.name, "unconfirmed", f"{why}; unless confirmed it reverts by itself", self._stage, when
         )
-
-
-_REMEDIES = {
-    "stale": "look again and make a new plan",
-    "judge": "nothing was changed; the plan must be made differently",
-    "busy": "see `gpuwizard rollback` for the runs, or wait until the host has reverted by itself",
-    "no-room": "make room on that file system",
-    "foreign": "compare the file with the backup in the run folder and decide by hand",
-    "no-systemd": "change this host by hand",
-}
 
 
 def _word_for(error: GpuwizardError) -> Outcome:

@@ -1,4 +1,4 @@
-"""A laptop as a process of its own, that changes hosts or takes it back, killed at a step: ``python laptop.py FILE``."""
+"""A laptop as a process, that changes hosts or takes it back, and is killed at a step: ``python laptop.py FILE``."""
 
 import asyncio
 import json

@@ -120,7 +120,8 @@ def test_a_copy_that_is_gone_is_refused() -> None:
 def test_whatever_our_runs_did_the_bytes_of_before_come_back(
     deeds: list[tuple[str, str]], before: dict[str, str]
 ) -> None:
-    now, runs = dict(before), []
+    now = dict(before)
+    runs: list[PastRun] = []
     for number, (path, text) in enumerate(deeds):
         if now[path] != text:
             runs.insert(0, run(str(number), row(path, now[path], text)))

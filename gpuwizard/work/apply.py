@@ -24,13 +24,13 @@ from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun, owner_text
 from gpuwizard.work.stale import Look, still_holds
 
-__all__ = ["Report", "apply_plan", "time_limits"]
+__all__ = ["CUT", "Report", "apply_plan", "time_limits"]
 
 _BAD = ("rolled-back", "failed", "reverting", "unconfirmed")
 _BEGUN = ("confirmed", "rolled-back", "reverting", "unconfirmed")
 _NEVER_BEGUN = ("refused", "unreachable")
 # Why a host reverted that says nothing against the change itself (guard-arm.sh, guard-change.sh, guard.py).
-_CUT = ("it was not confirmed within", "the host was restarted before", "the run was cut", "interrupted by")
+CUT = ("it was not confirmed within", "the host was restarted before", "the run was cut", "interrupted by")
 _RESERVE = 20.0  # seconds of T for the stop of the unit and for the confirmation itself
 _LEAST, _MOST = 15.0, 180.0  # seconds in which the unit must come up
 
@@ -171,7 +171,7 @@ async def _take_up(run: _Run, hosts: Sequence[HostPlan]) -> tuple[list[HostPlan]
 
     found = await asyncio.gather(*(one(host) for host in hosts))
     known = [*run.outcomes.values()]
-    bad = [o for o in known if o.outcome in _BAD and not (o.outcome == "rolled-back" and o.reason.startswith(_CUT))]
+    bad = [o for o in known if o.outcome in _BAD and not (o.outcome == "rolled-back" and o.reason.startswith(CUT))]
     for outcome in bad[:1]:
         run.emit(Note("apply", f"it is {outcome.outcome}: no further host is begun", "error", host=outcome.host))
     return [host for host, outcome in zip(hosts, found, strict=True) if outcome is None], not bad

@@ -19,7 +19,17 @@ from gpuwizard.work.health import control_plane_ready, node_settles
 from gpuwizard.work.old_pods import OldPods, running_pods
 from gpuwizard.work.shared_run import SharedRun, owner_text
 
-__all__ = ["FINE", "guard_of", "kept", "progress_of", "said", "undo_change", "undo_hooks", "without_labels"]
+__all__ = [
+    "FINE",
+    "guard_of",
+    "kept",
+    "labels_again",
+    "progress_of",
+    "said",
+    "undo_change",
+    "undo_hooks",
+    "without_labels",
+]
 
 FINE = ("confirmed", "unchanged")
 _LEAVES = 60.0  # seconds that a device plugin gets to end
@@ -111,16 +121,16 @@ async def without_labels(
     """Take the labels of a host's node back, so that the device plugin leaves before its handler does, then do `work`.
     Where that does not end well the host is still as it was, and gets its labels again."""
     gone = [label for label in labels if await _label(run, host, label)]
-    if gone:
-        await _plugin_leaves(run, host)
     outcome: HostOutcome | None = None
     try:
+        if gone:
+            await _plugin_leaves(run, host)
         outcome = await work()
     finally:
         ended = outcome or run.outcomes.get(host.name)
         if gone and (ended is None or ended.outcome not in FINE):
             with contextlib.suppress(asyncio.CancelledError):
-                await _labels_again(run, host, gone)
+                await labels_again(run, host, gone)
     return outcome
 
 
@@ -147,11 +157,17 @@ async def _set(run: SharedRun, cluster: Cluster, label: LabelRecord) -> bool:
     return True
 
 
-async def _labels_again(run: SharedRun, host: HostPlan, labels: Sequence[LabelRecord]) -> None:
+async def labels_again(run: SharedRun, host: HostPlan, labels: Sequence[LabelRecord]) -> None:
+    """Give the node of a host that stays as it was the labels that it lost for a change that did not come about."""
+    cluster = run.cluster
+    if cluster is None:
+        return
     for label in labels:
         try:
-            assert run.cluster is not None
-            await run.cluster.label_node(label.node, {label.key: label.after})
+            node = await cluster.node(label.node)
+            if node is None or node.labels.get(label.key) != label.before:
+                continue
+            await cluster.label_node(label.node, {label.key: label.after})
         except GpuwizardError as error:
             run.cluster_error = run.cluster_error or f"label of {label.node}: {error}"
             run.emit(Note("rollback", f"label {label.key} of {label.node} is gone: {error}", "error", host.name))

@@ -1,6 +1,7 @@
 """Take gpuwizard's changes back, as a plan says that was reviewed: host by host under the rules of an apply, then the
 cluster's objects."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,11 +16,21 @@ from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.remote.transport import Transport
 from gpuwizard.run_parts import part_id
-from gpuwizard.work.apply import Report, time_limits
+from gpuwizard.work.apply import CUT, Report, time_limits
 from gpuwizard.work.load import load_of
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun
-from gpuwizard.work.undo import FINE, guard_of, kept, progress_of, said, undo_change, undo_hooks, without_labels
+from gpuwizard.work.undo import (
+    FINE,
+    guard_of,
+    kept,
+    labels_again,
+    progress_of,
+    said,
+    undo_change,
+    undo_hooks,
+    without_labels,
+)
 
 __all__ = ["uninstall"]
 
@@ -82,10 +93,15 @@ async def _uninstall(run: _Run) -> None:
     async def go_on() -> bool:
         return True
 
+    rollout = run.answers.rollout
+    if run.resumed:
+        todo = await _take_up(run, todo)
+        proved = any(o.outcome == "confirmed" for o in run.outcomes.values())
+        rollout = rollout.model_copy(update={"canary": rollout.canary and not proved})
     await roll_out(
         todo,
         lambda host: _host(run, host),
-        run.answers.rollout,
+        rollout,
         load=await load_of(run, todo),
         after_canary=go_on,
         outcomes=run.outcomes,
@@ -97,15 +113,46 @@ async def _uninstall(run: _Run) -> None:
         run.cluster_error = "the cluster's objects stay, because not every host is as it was before"
 
 
+async def _take_up(run: _Run, hosts: list[HostPlan]) -> list[HostPlan]:
+    """Ask each host how it stands and bring to an end what is under way there. Returns the hosts that are still to be
+    done: none after a failure, and none while it is not known how another one stands."""
+
+    async def one(host: HostPlan) -> HostOutcome | None:
+        for number, _ in enumerate(host.takes_back, start=1):
+            change = undo_change(run, part_id(run.run_id, number), ())
+            guard = guard_of(run, run.hosts[host.name], change, undo_hooks(run, host))
+            begun = await kept(run, guard, guard.go_on())
+            if begun is None or begun.outcome not in FINE:
+                return begun
+        return None  # whatever is left of it, its label perhaps, is done again without harm
+
+    found = await asyncio.gather(*(one(host) for host in hosts))
+    bad = False
+    for host, outcome in zip(hosts, found, strict=True):
+        if outcome is None:
+            run.outcomes.pop(host.name, None)
+            continue
+        run.outcomes[host.name] = progress_of(run, outcome)
+        run.journal.host(outcome)
+        await labels_again(run, host, _labels(host))
+        bad = bad or not (outcome.outcome == "rolled-back" and outcome.reason.startswith(CUT))
+    return [] if bad else [host for host, outcome in zip(hosts, found, strict=True) if outcome is None]
+
+
+def _labels(host: HostPlan) -> list[LabelRecord]:
+    """The labels that go, as what a run has set."""
+    actions = [a for a in host.actions if isinstance(a, LabelNode)]
+    return [LabelRecord(a.node, a.key, a.after, str(a.before)) for a in actions]
+
+
 async def _host(run: _Run, host: HostPlan) -> HostOutcome:
     """One host: its label, then its files, then it is written down that the label is gone."""
-    actions = [a for a in host.actions if isinstance(a, LabelNode)]
-    labels = [LabelRecord(a.node, a.key, a.after, a.before) for a in actions]
+    labels = _labels(host)
     outcome = await without_labels(run, host, labels, lambda: _files(run, host))
     if outcome.outcome in FINE and run.cluster is not None:
-        for action in actions:
-            if not run.journal.is_labelled(action.node, action.key):
-                run.journal.label_set(action.node, action.key, action.before, None)
+        for label in labels:
+            if not run.journal.is_labelled(label.node, label.key):
+                run.journal.label_set(label.node, label.key, label.after, None)
     run.journal.host(outcome)
     return progress_of(run, outcome)
 

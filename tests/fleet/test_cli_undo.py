@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,9 @@ def line(tmp_path: Path) -> Line:
 
 
 def tree(line: Line, host: str) -> dict[str, tuple[bytes, int]]:
-    """What is below /etc of a host and where K3s reads its templates."""
+    """What is below /etc of a host, and the templates of K3s."""
     root = line.hosts / host
-    found = [p for part in ("etc", "var/lib/rancher") for p in (root / part).rglob("*") if p.is_file()]
+    found = [p for p in (root / "etc").rglob("*") if p.is_file()] + list(root.glob("var/lib/rancher/**/*.tmpl"))
     return {str(p.relative_to(root)): (p.read_bytes(), p.stat().st_mode) for p in found}
 
 
@@ -147,3 +148,115 @@ def test_the_text_of_a_run_puts_the_hosts_back_by_hand(line: Line) -> None:
         script = re.sub(r"(?<= )/(?=etc|var)", f"{root}/", "\n".join(commands[:-1]))
         subprocess.run(["sh", "-ec", script], check=True)
         assert tree(line, host) == before[host]
+
+
+def forget_the_laptop(line: Line) -> None:
+    """As if another laptop had made the runs: only the hosts remember them."""
+    for folder in line.folder.glob("state/**/runs"):
+        if "hosts" not in folder.parts:
+            shutil.rmtree(folder)
+
+
+def test_uninstall_says_when_there_is_nothing(line: Line) -> None:
+    code, out, err = line("uninstall", "kube-c17", "spark")
+    assert (code, err) == (0, "")
+    assert "nothing of gpuwizard stands on kube-c17, spark or in the cluster: there is nothing to take back" in out
+    code, out, _ = line("uninstall", "kube-c17", "--dry-run", "--json")
+    assert (code, json.loads(out)["hosts"][0]["actions"]) == (0, [])
+
+
+def test_uninstall_goes_back_to_before_the_first_run_of_any_laptop(line: Line) -> None:
+    hosts = ("kube-c17", "kube-c21", "spark")
+    assert line("check", *hosts)[0] == 1
+    before = {host: tree(line, host) for host in hosts}
+    first = applied(line, *hosts)
+    line.answers.write_text('[validation]\nenabled = false\n[runtime]\ndefault_runtime = "nvidia"\n')
+    second = applied(line, "kube-c21")
+    after = tree(line, "kube-c21")
+    forget_the_laptop(line)
+
+    code, out, err = line("uninstall", *hosts, "--dry-run", "--json")
+    assert code == 2, err
+    plan = json.loads(out)
+    assert plan["schema"] == "gpuwizard.plan/1"
+    c21 = plan["hosts"][1]
+    assert c21["reason"] == f"back to before runs {second}, {first}"
+    assert "default handler: runc again, was nvidia" in c21["effective_words"]
+    assert plan["cluster"]["actions"][0]["summary"] == "delete DaemonSet gpuwizard/nvidia-device-plugin"
+    code, out, err = line("uninstall", *hosts)
+    assert code == 64
+    assert "try: add --yes" in err
+    assert "      -imports = [" in out, "the difference is shown before anything is asked"
+    assert tree(line, "kube-c21") == after, "nothing was changed yet"
+
+    code, out, err = line("uninstall", *hosts, "--yes")
+    assert code == 0, out + err
+    assert {host: tree(line, host) for host in hosts} == before
+    assert "deleted Namespace gpuwizard" in out
+    assert out.index("label gpuwizard.dev/gpu of kube-c21") < out.index("kube-c21: replace:")
+    assert "stays on kube-c17, kube-c21, spark as the audit trail; on each host `sudo rm -r /var/lib/gpuwizard`" in out
+    assert (line.hosts / "kube-c21" / "var/lib/gpuwizard/runs" / first / "README.txt").exists()
+    assert "nothing of gpuwizard stands" in line("uninstall", *hosts, "--yes")[1]
+
+    said = line("rollback")[1]
+    run = said.split()[0]
+    assert "  uninstall: 3 confirmed  " in said
+    assert f"run {run} is an uninstall: it is not rolled back" in line("rollback", run, "--yes")[2]
+    (folder,) = (f for f in line.folder.glob(f"state/**/runs/{run}") if "hosts" not in f.parts)
+    text = (folder / "README.txt").read_text()
+    assert "kubectl label node kube-c21 --overwrite gpuwizard.dev/gpu=true" in text
+    assert "kubectl create -f before-3-Namespace-gpuwizard.yaml" in text
+    assert (folder / "before-3-Namespace-gpuwizard.yaml").read_text().startswith("apiVersion: v1\nkind: Namespace\n")
+    assert not (folder / "run.plan").exists()
+
+
+def test_uninstall_of_one_host_leaves_the_cluster_to_the_others(line: Line) -> None:
+    applied(line, "kube-c17", "kube-c21")
+    code, out, err = line("uninstall", "kube-c17", "--yes")
+    assert code == 0, out + err
+    assert "the cluster's objects stay: kube-c21 still has our label" in out
+    assert "deleted" not in out
+    code, out, err = line("uninstall", "--yes")
+    assert code == 0, out + err
+    assert "kube-c17" in out, "without a host: those of the runs of this machine"
+    assert "deleted DaemonSet gpuwizard/nvidia-device-plugin" in out
+
+
+def test_uninstall_refuses_what_somebody_else_changed_and_shows_it(line: Line) -> None:
+    applied(line, "kube-c17", "kube-c21")
+    file = line.hosts / "kube-c17" / CONFIG
+    mine = file.read_bytes() + b'\n# an admin was here: password = "hunter2"\n'
+    file.write_bytes(mine)
+    code, out, err = line("uninstall", "--yes")
+    assert code == 1, out + err
+    assert f"  ✗ /{CONFIG} was changed by somebody else since run 20" in out
+    assert "      +# an admin was here" in out
+    assert "hunter2" not in out
+    assert "/README.txt says how" in out
+    assert "✓ kube-c21: confirmed" in out
+    assert "the cluster's objects stay" in out
+    assert "deleted" not in out
+    assert file.read_bytes() == mine
+    assert not (line.hosts / "kube-c21" / DROP_IN).exists()
+
+
+def test_an_uninstall_that_was_cut_by_a_restart_of_its_hosts_is_done_anew(line: Line) -> None:
+    hosts = ("kube-c17", "kube-c21")
+    assert line("check", *hosts)[0] == 1
+    before = {host: tree(line, host) for host in hosts}
+    applied(line, *hosts)
+    with line.start("uninstall", *hosts, "--yes") as process:
+        assert process.stdout is not None
+        for text in process.stdout:
+            if "kube-c17: health:" in text:
+                process.kill()
+                break
+    code, out, err = line("resume", "--yes")  # the simulated hosts went down with the first process
+    assert code == 1, out + err
+    assert "✗ kube-c17: rolled-back: the host was restarted before the change was confirmed" in out
+    assert "✗ kube-c21: refused: the host was restarted since the plan was made" in out
+    assert "the cluster's objects stay, because not every host is as it was before" in out
+    code, out, err = line("uninstall", *hosts, "--yes")
+    assert code == 0, out + err
+    assert "deleted DaemonSet gpuwizard/nvidia-device-plugin" in out
+    assert {host: tree(line, host) for host in hosts} == before

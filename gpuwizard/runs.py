@@ -76,7 +76,7 @@ async def _roll_back(arguments: argparse.Namespace, run_id: str, hosts: Sequence
             await confirm(f"this puts back what run {run.id} changed on {show.count(len(session.hosts), 'host')}")
         if keep and whole.objects:
             emit(Note("rollback", f"the cluster's objects stay: {show.listed(keep)} still {_keeps(keep)} the run"))
-        with told_how_to_undo(session):
+        with told_how_to_undo(session, f"{session.rollback_command} {run.id}"):
             await flow.probe(session, emit, Unattended())
             complain_of(session)
             await flow.roll_back(session, run, emit, Unattended())
@@ -113,7 +113,7 @@ async def resume_command(arguments: argparse.Namespace) -> int:
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
         if not arguments.yes:
             await confirm(f"this goes on with run {run.id} of {run.started} on {show.count(len(run.hosts), 'host')}")
-        with told_how_to_undo(session):
+        with told_how_to_undo(session, "" if run.kind == "apply" else f"gpuwizard resume {run.id}"):
             code = await _resume(session, run, plan, emit)
         if not arguments.json:
             for line in show.summary_lines(session, undo=run.kind == "apply"):

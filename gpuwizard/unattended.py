@@ -125,16 +125,17 @@ async def confirm(what: str) -> None:
 
 
 @contextlib.contextmanager
-def told_how_to_undo(session: Session) -> Iterator[None]:
-    """A run that is stopped ends with 130 and says how what it had done already is put back."""
+def told_how_to_undo(session: Session, go_on: str = "") -> Iterator[None]:
+    """A run that is stopped ends with 130 and says how what it had done already is put back; one that takes others back
+    names the command `go_on`, which does the rest."""
     try:
         yield
     except asyncio.CancelledError:
         if session.run_id is None:
             raise InterruptedRunError("interrupted before anything was changed", remedy="run it again") from None
-        undo = f"{session.rollback_command} {session.run_id}"
+        undo = f"`{session.rollback_command} {session.run_id}` puts back what was confirmed"
         raise InterruptedRunError(
-            "interrupted", where=f"run {session.run_id}", remedy=f"`{undo}` puts back what was confirmed"
+            "interrupted", where=f"run {session.run_id}", remedy=f"`{go_on}` does the rest" if go_on else undo
         ) from None
 
 

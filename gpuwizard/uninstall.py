@@ -1,13 +1,10 @@
 """`gpuwizard uninstall`: the plan back to before us is shown, asked about, and run."""
 
 import argparse
-import asyncio
-import contextlib
 from collections.abc import Iterator
 
 from gpuwizard import flow, show
 from gpuwizard.commands import progress, show_plan
-from gpuwizard.errors import InterruptedRunError
 from gpuwizard.journal import RunRecord, list_runs
 from gpuwizard.opening import answers_from, open_session, take_hosts
 from gpuwizard.plan.model import Plan
@@ -22,6 +19,7 @@ from gpuwizard.unattended import (
     plan_exit_code,
     printer,
     say,
+    told_how_to_undo,
 )
 from gpuwizard.uninstalling import plan_uninstall, run_uninstall
 
@@ -53,7 +51,8 @@ async def uninstall_command(arguments: argparse.Namespace) -> int:
             return plan_exit_code(session, plan)
         if not arguments.yes:
             await confirm(f"this takes gpuwizard's changes back {_from_where(plan)}")
-        with _told_how_to_go_on(session):
+        again = session.rollback_command.replace("rollback", "uninstall", 1)
+        with told_how_to_undo(session, again):
             await run_uninstall(session, emit, Unattended())
         if people:
             for line in (*show.summary_lines(session, undo=False), *_trail(session)):
@@ -105,15 +104,3 @@ def _trail(session: Session) -> Iterator[str]:
     done = sorted(name for name, outcome in outcomes.items() if outcome.outcome == "confirmed")
     if done:
         yield f"{_TRAIL} stays on {show.listed(done)} as the audit trail; on each host `sudo rm -r {_TRAIL}` deletes it"
-
-
-@contextlib.contextmanager
-def _told_how_to_go_on(session: Session) -> Iterator[None]:
-    """A run that is stopped ends with 130 and says how the rest is done."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        resume = session.rollback_command.replace("gpuwizard rollback", "gpuwizard uninstall", 1)
-        raise InterruptedRunError(
-            "interrupted", where=f"run {session.run_id}", remedy=f"`{resume}` shows what is left and takes it back"
-        ) from None

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -260,3 +261,28 @@ def test_an_uninstall_that_was_cut_by_a_restart_of_its_hosts_is_done_anew(line: 
     assert code == 0, out + err
     assert "deleted DaemonSet gpuwizard/nvidia-device-plugin" in out
     assert {host: tree(line, host) for host in hosts} == before
+
+
+@pytest.mark.parametrize("command", ["rollback", "uninstall"])
+def test_a_way_back_that_is_stopped_says_how_the_rest_is_done(line: Line, command: str) -> None:
+    run = applied(line, "kube-c17")
+    file = line.hosts / "kube-c17" / CONFIG
+    after = file.read_bytes()
+    words = [run] if command == "rollback" else ["kube-c17"]
+    with line.start(command, *words, "--yes") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for text in process.stdout:
+            if "kube-c17: health:" in text:
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 130
+    assert "kube-c17: rolled-back: interrupted by the operator" in out
+    assert "label gpuwizard.dev/gpu of kube-c17 is there again: the host stays as it was" in out
+    assert file.read_bytes() == after
+    rest = f"rollback --simulate mixed {run}" if command == "rollback" else "uninstall --simulate mixed"
+    assert err.splitlines()[-1] == f"  try: `gpuwizard {rest}` does the rest"
+    code, out, err = line(command, *words, "--yes")
+    assert code == 0, out + err
+    assert file.read_bytes() != after

@@ -148,7 +148,7 @@ async def test_the_cluster_lists_pods_that_run_somewhere() -> None:
         for name, node in (("here", {"nodeName": "n9"}), ("nowhere", {})):
             meta = {"name": name, "namespace": "work"}
             await cluster.create_pod({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec | node})
-        assert (await cluster.view(())).pods == (NodePod("work", "here", "n9"),)
+        assert (await cluster.view(())).pods == (NodePod("work", "here", "n9", running=False, ready=False),)
     finally:
         await cluster.close()
         await server.stop()

@@ -40,6 +40,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("v1", "ConfigMap", "configmaps", True),
     Kind("v1", "ServiceAccount", "serviceaccounts", True),
     Kind("apps/v1", "DaemonSet", "daemonsets", True),
+    Kind("apps/v1", "ReplicaSet", "replicasets", True),
+    Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", True),
     Kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", False),
     Kind("coordination.k8s.io/v1", "Lease", "leases", True),
 )

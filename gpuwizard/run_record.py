@@ -6,7 +6,7 @@ from typing import Any
 from gpuwizard.answers.model import Answers
 from gpuwizard.facts.cluster import ObjectKey
 
-__all__ = ["OPEN", "LabelRecord", "ObjectRecord", "RunHost", "RunRecord"]
+__all__ = ["OPEN", "CordonRecord", "LabelRecord", "ObjectRecord", "RunHost", "RunRecord"]
 
 Json = dict[str, Any]
 OPEN = ("reverting", "unconfirmed")
@@ -39,6 +39,15 @@ class LabelRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CordonRecord:
+    """A cordon that the run set out to make, on the node of `host`, and that it has not lifted. Whether it stands is
+    known to the node."""
+
+    host: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectRecord:
     """A Kubernetes object that the run applied, with its cleaned YAML before (empty: it was not there) and after."""
 
@@ -64,13 +73,15 @@ class RunRecord:
     hosts: tuple[RunHost, ...] = ()
     labels: tuple[LabelRecord, ...] = ()
     objects: tuple[ObjectRecord, ...] = ()
+    cordons: tuple[CordonRecord, ...] = ()
     server: str | None = None
     cluster_error: str | None = None
 
     @property
     def cut(self) -> bool:
-        """True when nobody is at work on it and it is not known how it ended."""
-        return not self.running and (self.finished is None or any(h.outcome in OPEN for h in self.hosts))
+        """True when nobody is at work on it and it is not known how it ended, or a cordon of it is left."""
+        open_end = self.finished is None or any(h.outcome in OPEN for h in self.hosts)
+        return not self.running and (open_end or bool(self.cordons))
 
     def to_json(self) -> Json:
         """The run for ``gpuwizard rollback --json``."""
@@ -87,6 +98,7 @@ class RunRecord:
             "hosts": [
                 {"name": h.name, "outcome": h.outcome, "reason": h.reason, "changes": list(h.does)} for h in self.hosts
             ],
+            "cordons": [cordon.node for cordon in self.cordons],
             "cluster_error": self.cluster_error,
         }
 
@@ -99,4 +111,5 @@ class RunRecord:
         ended = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "no hosts"
         what = f"rollback of {self.rolls_back}" if self.rolls_back else "apply"
         state = " (is running)" if self.running else "" if self.finished else " (was cut)"
-        return f"{self.id}  {self.started}  {what}: {ended}{state}"
+        cordons = f" (still cordons {', '.join(c.node for c in self.cordons)})" if self.cordons else ""
+        return f"{self.id}  {self.started}  {what}: {ended}{state}{cordons}"

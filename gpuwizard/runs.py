@@ -53,7 +53,7 @@ async def _roll_back(arguments: argparse.Namespace, run_id: str) -> int:
         run = find_run(session.state_dir, run_id)
         session.answers = answers_from(arguments, run.answers)
         changed = {host.name for host in run.hosts if host.actions and host.outcome not in _UNTOUCHED}
-        if not changed and not run.objects and not run.labels:
+        if not changed and not run.objects and not run.labels and not run.cordons:
             if not arguments.json:
                 say(f"run {run.id} changed nothing: there is nothing to put back")
             return 0

@@ -15,6 +15,7 @@ from gpuwizard.plan.model import HostPlan
 from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.apply import Report, time_limits
+from gpuwizard.work.cordon import clear_node, lift, lift_left, with_cordons
 from gpuwizard.work.guard import Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange, call, host_state
 from gpuwizard.work.health import control_plane_ready, node_settles
@@ -67,6 +68,7 @@ async def rollback(
             h.name: run.outcomes.get(h.name, HostOutcome(h.name, "unchanged", left_out, "rollback", begun=False))
             for h in record.hosts
         }
+        outcomes = with_cordons(run, outcomes)
         for outcome in outcomes.values():
             emit(outcome)
         journal.finish(outcomes.values(), run.cluster_error)
@@ -100,6 +102,7 @@ async def _roll_back(run: _Run) -> None:
         await _objects(run)
     elif run.record.objects:
         run.cluster_error = "the cluster's objects stay, because not every host is as it was before"
+    await lift_left(run, run.record, insist=True)
 
 
 async def _host(run: _Run, host: RunHost) -> HostOutcome:
@@ -132,6 +135,7 @@ async def _host(run: _Run, host: RunHost) -> HostOutcome:
         if guard is not None and guard.outcome is not None:
             run.outcomes[host.name] = guard.outcome
             run.journal.host(guard.outcome)
+            await lift(run, host.name, changed=guard.changed)
     run.emit(HostProgress(host.name, "rollback", outcome.outcome, outcome.reason))
     return outcome
 
@@ -184,7 +188,7 @@ def _hooks(run: _Run, host: RunHost) -> Hooks:
             stage="rollback",
         )
 
-    return Hooks(check=check, settle=settle)
+    return Hooks(check=check, settle=settle, clear=clear_node(run, host.name, host.node, "rollback"))
 
 
 async def _labels(run: _Run, host: RunHost) -> None:

@@ -73,7 +73,7 @@ async def make_plan(session: Session, emit: Emit) -> Plan:
     wanted = desired_objects(session.answers, session.probes)
     if session.cluster is not None:
         try:
-            session.cluster_view = await session.cluster.view(wanted)
+            session.cluster_view = await session.cluster.view(wanted, budgets=session.answers.rollout.drain == "drain")
         except GpuwizardError as error:
             await _close_cluster(session)
             session.cluster_view, session.cluster_problem = ClusterView(error=str(error)), error

@@ -30,9 +30,10 @@ from gpuwizard.facts.cluster import ObjectKey
 from gpuwizard.plan.model import Plan
 from gpuwizard.plan.store import load_plan, save_plan
 from gpuwizard.run_parts import files_of, part_in, parts_of
-from gpuwizard.run_record import OPEN, LabelRecord, ObjectRecord, RunHost, RunRecord
+from gpuwizard.run_record import OPEN, CordonRecord, LabelRecord, ObjectRecord, RunHost, RunRecord
 
 __all__ = [
+    "CordonRecord",
     "Journal",
     "LabelRecord",
     "ObjectRecord",
@@ -83,6 +84,7 @@ class Journal:
             "hosts": [],
             "labels": [],
             "objects": [],
+            "cordons": [],
         }
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -209,6 +211,30 @@ class Journal:
         """True when this run has set that label already."""
         return any(entry["node"] == node and entry["key"] == key for entry in self._record["labels"])
 
+    def cordon(self, host: str, node: str) -> None:
+        """A node is about to be cordoned: written down before it is, so that no cut leaves one that nobody knows of."""
+        entry = {"host": host, "node": node}
+        if entry not in self._record.setdefault("cordons", []):
+            self._record["cordons"].append(entry)
+            self._save()
+
+    def cordons(self) -> tuple[CordonRecord, ...]:
+        """The cordons of this run that are not lifted."""
+        return tuple(CordonRecord(e["host"], e["node"]) for e in self._record.get("cordons", ()))
+
+    def lifted(self, node: str, run_id: str) -> None:
+        """The cordon of a node is gone, of this run or of one beside it, that this one rolls back."""
+        if run_id == self._record["id"]:
+            self._record["cordons"] = [e for e in self._record.get("cordons", ()) if e["node"] != node]
+            self._save()
+            self._tidy()
+            return
+        with contextlib.suppress(RefusedError), self._beside(run_id) as other:  # it may be at work itself
+            other.lifted(node, run_id)
+
+    def _beside(self, run_id: str) -> "Journal":
+        return Journal.resume(self.folder.parent.parent, run_id, self._clock)
+
     def finish(self, outcomes: Iterable[HostOutcome], cluster_error: str | None) -> None:
         """The run is over."""
         for outcome in outcomes:
@@ -216,14 +242,19 @@ class Journal:
         self._record["cluster_error"] = cluster_error
         self._record["finished"] = _time(self._clock)
         self._save()
-        if not any(h.get("outcome") in OPEN for h in self._record["hosts"]):
-            (self.folder / _PLAN).unlink(missing_ok=True)  # it holds the bytes of files, and nobody needs it any more
+        self._tidy()
         self._tell()
 
     def _tell(self) -> None:
         """Write down for a person how the run is undone by hand. The run does not depend on it."""
         with contextlib.suppress(OSError):
             write_manual(self.folder, _record(self._record, running=False))
+
+    def _tidy(self) -> None:
+        """Without its plan a run cannot go on; with it the bytes of files lie about."""
+        is_open = self.cordons() or any(h.get("outcome") in OPEN for h in self._record["hosts"])
+        if self._record["finished"] and not is_open:
+            (self.folder / _PLAN).unlink(missing_ok=True)
 
     def _save(self) -> None:
         path = self.folder / "run.json"
@@ -332,6 +363,7 @@ def _record(data: Mapping[str, Any], *, running: bool) -> RunRecord:
         labels=tuple(LabelRecord(e["node"], e["key"], e["before"], e["after"]) for e in data.get("labels", ())),
         objects=_objects(data.get("objects", ())),
         planned=_objects(data.get("planned_objects", ())),
+        cordons=tuple(CordonRecord(e["host"], e["node"]) for e in data.get("cordons", ())),
         server=data.get("server"),
         cluster_error=data.get("cluster_error"),
     )

@@ -87,6 +87,7 @@ def choices(probes: Mapping[str, Probe], answers: Answers) -> tuple[ChoiceField,
             answers.rollout.canary,
             "a mistake then costs one node at the most, and that node reverts by itself",
         ),
+        *_drain(answers),
         _switch(
             "validation.enabled",
             "Validation pods",
@@ -263,6 +264,60 @@ def _sharing(gpus: int, answers: Answers) -> ChoiceField:
         "none",
         "no pod can disturb another",
         answers.sharing.mode,
+    )
+
+
+def _drain(answers: Answers) -> tuple[ChoiceField, ...]:
+    """What is done with a node before its restart; nothing that only the Kubernetes API can do without it."""
+    managed, away = answers.kubernetes.manage, "kubernetes.manage is off: nodes are left as they are"
+    rollout = answers.rollout
+    mode = ChoiceField(
+        "rollout.drain",
+        "Cordon or drain",
+        "what is done with a node before its runtime restarts; a cordon is lifted when its host is done",
+        (
+            Option("no", "leave the node as it is"),
+            Option("cordon", "keep new pods away", managed, "pods that run stay" if managed else away),
+            Option(
+                "drain",
+                "evict its pods",
+                managed,
+                "disruption budgets are honoured; a host that cannot be drained in time is not changed"
+                if managed
+                else away,
+            ),
+        ),
+        "no",
+        "a restart leaves pods that run alone; where it does not, the plan says so",
+        rollout.drain,
+    )
+    return (
+        mode,
+        _consent(
+            "rollout.drain_delete_emptydir",
+            "Pods with an emptyDir",
+            rollout.drain_delete_emptydir,
+            "evict them as well: what they keep there is lost",
+        ),
+        _consent(
+            "rollout.drain_force",
+            "Pods without a controller",
+            rollout.drain_force,
+            "evict them as well: nothing brings them back",
+        ),
+    )
+
+
+def _consent(path: str, title: str, current: bool, label: str) -> ChoiceField:
+    """A consent that a drain may need, for pods that it costs something."""
+    return ChoiceField(
+        path,
+        title,
+        "whether a drain may evict such pods",
+        (Option("false", "refuse to drain a node that has one"), Option("true", label)),
+        "false",
+        "the refusal names the pods, before any is evicted",
+        "true" if current else "false",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from gpuwizard.answers.model import Answers
 from gpuwizard.facts.cluster import ObjectKey
 
-__all__ = ["OPEN", "LabelRecord", "ObjectRecord", "RunHost", "RunPart", "RunRecord"]
+__all__ = ["OPEN", "CordonRecord", "LabelRecord", "ObjectRecord", "RunHost", "RunPart", "RunRecord"]
 
 Json = dict[str, Any]
 OPEN = ("reverting", "unconfirmed")
@@ -58,6 +58,15 @@ class LabelRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CordonRecord:
+    """A cordon that the run set out to make, on the node of `host`, and that it has not lifted. Whether it stands is
+    known to the node."""
+
+    host: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectRecord:
     """A Kubernetes object that the run applied, with its cleaned YAML before (empty: it was not there) and after."""
 
@@ -86,6 +95,7 @@ class RunRecord:
     labels: tuple[LabelRecord, ...] = ()
     objects: tuple[ObjectRecord, ...] = ()
     planned: tuple[ObjectRecord, ...] = ()
+    cordons: tuple[CordonRecord, ...] = ()
     server: str | None = None
     cluster_error: str | None = None
 
@@ -96,8 +106,9 @@ class RunRecord:
 
     @property
     def cut(self) -> bool:
-        """True when nobody is at work on it and it is not known how it ended."""
-        return not self.running and (self.finished is None or any(h.outcome in OPEN for h in self.hosts))
+        """True when nobody is at work on it and it is not known how it ended, or a cordon of it is left."""
+        open_end = self.finished is None or any(h.outcome in OPEN for h in self.hosts)
+        return not self.running and (open_end or bool(self.cordons))
 
     def to_json(self) -> Json:
         """The run for ``gpuwizard rollback --json``."""
@@ -115,6 +126,7 @@ class RunRecord:
             "hosts": [
                 {"name": h.name, "outcome": h.outcome, "reason": h.reason, "changes": list(h.does)} for h in self.hosts
             ],
+            "cordons": [cordon.node for cordon in self.cordons],
             "labels": [{"node": e.node, "key": e.key, "before": e.before, "after": e.after} for e in self.labels],
             "objects": [str(entry.key) for entry in self.objects],
             "cluster_error": self.cluster_error,

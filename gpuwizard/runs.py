@@ -64,7 +64,7 @@ async def _roll_back(arguments: argparse.Namespace, run_id: str, hosts: Sequence
         run, keep = part_of(whole, names, list_runs(session.state_dir))
         session.answers = answers_from(arguments, run.answers)
         changed = {host.name for host in run.hosts if host.actions and host.outcome not in _UNTOUCHED}
-        if not changed and not run.objects and not run.labels:
+        if not changed and not run.objects and not run.labels and not run.cordons:
             if not arguments.json:
                 there = f" on {show.listed(names)}" if names else ""
                 say(f"run {run.id} changed nothing{there}: there is nothing to put back")

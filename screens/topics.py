@@ -78,6 +78,12 @@ _TOPICS = (
         ),
     ),
     (
+        "drain",
+        "Nodes",
+        ("rollout.drain", "rollout.drain_delete_emptydir", "rollout.drain_force"),
+        (("rollout.drain_timeout", "Drain limit"),),
+    ),
+    (
         "validation",
         "Validation",
         ("validation.enabled",),
@@ -203,6 +209,10 @@ def _rollout(_: Topic, answers: Answers) -> str:
     return f"1, then {size}" if answers.rollout.canary else f"{size} at once"
 
 
+def _drain(_: Topic, answers: Answers) -> str:
+    return {"no": "as is"}.get(answers.rollout.drain, answers.rollout.drain)
+
+
 def _validation(_: Topic, answers: Answers) -> str:
     return "on" if answers.validation.enabled else "off"
 
@@ -219,6 +229,7 @@ _SHORT = {
     "cluster": _cluster,
     "install": _install,
     "rollout": _rollout,
+    "drain": _drain,
     "validation": _validation,
 }
 

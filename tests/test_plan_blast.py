@@ -8,12 +8,13 @@ import pytest
 
 from gpuwizard.answers.model import Answers
 from gpuwizard.clock import FastClock
-from gpuwizard.facts.cluster import ClusterView, NodePod, NodeView
+from gpuwizard.facts.cluster import Budget, ClusterView, NodePod, NodeView
 from gpuwizard.fleet.api import SimulatedCluster
 from gpuwizard.kube.cluster import open_cluster
 from gpuwizard.kube.views import pod_view
 from gpuwizard.plan.blast import Blast, blast_list, blast_words
 from gpuwizard.plan.build import build_plan
+from gpuwizard.plan.drain import DrainTerms
 from gpuwizard.plan.jsonable import plan_json
 from gpuwizard.plan.store import load_plan, save_plan
 from gpuwizard.show.plan import plan_lines
@@ -25,6 +26,11 @@ PROXY = NodePod("kube-system", "kube-proxy-x", "n1", "DaemonSet")
 ETCD = NodePod("kube-system", "etcd-n1", "n1", mirror=True)
 LONE = NodePod("default", "notebook", "n1")
 TRAIN = NodePod("ml", "train-0", "n1", "Job", gpu=True)
+FULL = Budget("default", "web", allowed=0, healthy=2, desired=2)
+ROOMY = replace(FULL, allowed=1, healthy=3)
+GUARDED = replace(WEB, budgets=(FULL,))
+CACHE = replace(WEB, name="cache-0", keeps_data=True)
+DRAIN = DrainTerms("drain")
 
 
 def pod(**parts: Any) -> dict[str, Any]:
@@ -148,7 +154,123 @@ async def test_the_cluster_lists_pods_that_run_somewhere() -> None:
         for name, node in (("here", {"nodeName": "n9"}), ("nowhere", {})):
             meta = {"name": name, "namespace": "work"}
             await cluster.create_pod({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec | node})
-        assert (await cluster.view(())).pods == (NodePod("work", "here", "n9"),)
+        assert (await cluster.view(())).pods == (NodePod("work", "here", "n9", running=False, ready=False),)
     finally:
         await cluster.close()
         await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("pods", "terms", "words"),
+    [
+        ((WEB, PROXY, ETCD), None, []),
+        ((WEB,), DrainTerms("cordon"), ["this node takes no new pods meanwhile (cordon); those that run stay"]),
+        ((PROXY, ETCD), DRAIN, ["the drain of this node evicts no pod"]),
+        ((WEB, TRAIN, PROXY), DRAIN, ["the drain of this node evicts 2 pods: default/web-1, ml/train-0"]),
+        (None, DRAIN, ["the drain of this node evicts pods that are not known"]),
+        (
+            (LONE, CACHE),
+            DRAIN,
+            [
+                "the drain of this node evicts 2 pods: default/notebook, default/cache-0",
+                "the drain is refused: no controller would bring back default/notebook (rollout.drain_force = true "
+                "evicts them)",
+                "the drain is refused: the emptyDir of default/cache-0 would be lost (rollout.drain_delete_emptydir = "
+                "true consents to that)",
+            ],
+        ),
+        (
+            (LONE, CACHE),
+            DrainTerms("drain", delete_emptydir=True, force=True),
+            ["the drain of this node evicts 2 pods: default/notebook, default/cache-0"],
+        ),
+        (
+            (GUARDED,),
+            DRAIN,
+            [
+                "the drain of this node evicts 1 pod: default/web-1",
+                "disruption budget default/web allows no disruption now (needs 2 healthy, has 2): the drain waits with "
+                "default/web-1",
+            ],
+        ),
+        (
+            (replace(WEB, budgets=(ROOMY,)),),
+            DRAIN,
+            ["the drain of this node evicts 1 pod: default/web-1"],
+        ),
+        (
+            (replace(WEB, budgets=(ROOMY,)), replace(CACHE, keeps_data=False, budgets=(ROOMY,))),
+            DRAIN,
+            [
+                "the drain of this node evicts 2 pods: default/web-1, default/cache-0",
+                "disruption budget default/web allows 1 disruption now (needs 2 healthy, has 3): the drain waits with "
+                "default/web-1, default/cache-0",
+            ],
+        ),
+        (
+            (replace(WEB, budgets=(FULL, replace(FULL, name="all"))),),
+            DRAIN,
+            [
+                "the drain of this node evicts 1 pod: default/web-1",
+                "the drain is refused: more than one disruption budget guards default/web-1 (web, all), and Kubernetes "
+                "evicts no such pod (leave one of them)",
+            ],
+        ),
+        # what does not serve counts for no budget, and what has not started may always go
+        ((replace(GUARDED, ready=False),), DRAIN, ["the drain of this node evicts 1 pod: default/web-1"]),
+        ((replace(GUARDED, running=False),), DRAIN, ["the drain of this node evicts 1 pod: default/web-1"]),
+        (
+            (replace(WEB, budgets=None),),
+            DRAIN,
+            [
+                "the drain of this node evicts 1 pod: default/web-1",
+                "whether disruption budgets stand in its way is not known: this user may not list them",
+            ],
+        ),
+    ],
+)
+def test_what_a_drain_would_do_is_said_with_what_blocks_it(
+    pods: tuple[NodePod, ...] | None, terms: DrainTerms | None, words: list[str]
+) -> None:
+    without = list(blast_words([Blast("n1", pods)]))
+    assert [w for w in blast_words([Blast("n1", pods, drain=terms)]) if w not in without] == words
+
+
+def test_the_plan_tells_the_drain_in_lines_and_json(tmp_path: Path) -> None:
+    answers = Answers.model_validate({"rollout": {"drain": "drain"}})
+    made = build_plan({"n1": containerd_host("2.1.9", {MAIN: DEBIAN})}, answers, view(GUARDED, LONE, PROXY))
+    assert "  ! the drain of this node evicts 2 pods: default/notebook, default/web-1" in list(plan_lines(made))
+    drain = plan_json(made)["hosts"][0]["blast_radius"]["drain"]
+    assert (drain["mode"], drain["evicts"]) == ("drain", ["default/notebook", "default/web-1"])
+    assert [line.split(" (")[0] for line in drain["blocked_by"]] == [
+        "the drain is refused: no controller would bring back default/notebook",
+        "disruption budget default/web allows no disruption now",
+    ]
+    save_plan(made, answers, tmp_path / "plan.json")
+    assert load_plan(tmp_path / "plan.json")[0] == made
+    quiet = build_plan({"n1": containerd_host("2.1.9", {MAIN: DEBIAN})}, Answers(), view(GUARDED))
+    assert quiet.hash == made.hash
+    assert plan_json(quiet)["hosts"][0]["blast_radius"]["drain"] is None
+
+
+@pytest.mark.parametrize(
+    ("manage", "seen", "why"),
+    [
+        (False, None, "rollout.drain asks for a drain of its node before the restart, and kubernetes.manage is false"),
+        (
+            True,
+            ClusterView(error="nothing listens there"),
+            "rollout.drain asks for a drain of its node before the restart, and the cluster was not looked at",
+        ),
+    ],
+)
+def test_a_node_that_cannot_be_drained_as_asked_is_refused(manage: bool, seen: ClusterView | None, why: str) -> None:
+    probe = containerd_host("2.1.9", {MAIN: DEBIAN})
+    kubernetes = replace(probe.facts.kubernetes, node_name="n1")
+    probes = {"n1": replace(probe, facts=replace(probe.facts, kubernetes=kubernetes))}
+    asked = Answers.model_validate({"rollout": {"drain": "drain"}, "kubernetes": {"manage": manage}})
+    (host,) = build_plan(probes, asked, seen).hosts
+    assert [(r.id, r.why) for r in host.refusals] == [("no-drain", why)]
+    assert host.actions == ()
+    left = Answers.model_validate({"kubernetes": {"manage": manage}})
+    assert build_plan(probes, left, seen).hosts[0].refusals == ()

@@ -117,6 +117,20 @@ class Rollout(_Section):
     node_hold: float = Field(
         default=45.0, ge=0, le=600, description="seconds the node must stay Ready after the restart"
     )
+    drain: Literal["no", "cordon", "drain"] = Field(
+        default="no",
+        description="before the restart: cordon keeps new pods off the node, drain also evicts those that run there "
+        "and honours disruption budgets; lifted when the host is done",
+    )
+    drain_timeout: float = Field(
+        default=300.0, ge=10, le=86400, description="seconds a drain may take; a host that is not drained is refused"
+    )
+    drain_delete_emptydir: bool = Field(
+        default=False, description="consent to evict pods with an emptyDir, whose data goes with them"
+    )
+    drain_force: bool = Field(
+        default=False, description="consent to evict pods without a controller, which nothing brings back"
+    )
 
 
 class Validation(_Section):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-__all__ = ["ClusterView", "NodePod", "NodeView", "ObjectKey", "ObjectState", "key_of"]
+__all__ = ["Budget", "ClusterView", "NodePod", "NodeView", "ObjectKey", "ObjectState", "key_of"]
 
 Json = Mapping[str, Any]
 
@@ -68,9 +68,27 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """A disruption budget as its controller counts: how many pods may go now, how many are healthy and must be.
+    `always_unready`: a pod that is not ready may go whatever the count."""
+
+    namespace: str
+    name: str
+    allowed: int
+    healthy: int
+    desired: int
+    always_unready: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class NodePod:
     """A pod that has not ended. `controller` is the kind of what owns it, empty for none; `mirror`: the kubelet runs
-    it from a file; `gpu`: it asks for a device of NVIDIA, or runs under the nvidia runtime class."""
+    it from a file; `gpu`: it asks for a device of NVIDIA, or runs under the nvidia runtime class; `keeps_data`: it has
+    an emptyDir, which ends with it. `budgets` guard it; they are None where they are hidden from this user, and empty
+    where nobody asked for them. `running`: it has started; `ready`: it serves."""
 
     namespace: str
     name: str
@@ -78,6 +96,10 @@ class NodePod:
     controller: str = ""
     mirror: bool = False
     gpu: bool = False
+    keeps_data: bool = False
+    running: bool = True
+    ready: bool = True
+    budgets: tuple[Budget, ...] | None = ()
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

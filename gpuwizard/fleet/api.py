@@ -14,11 +14,13 @@ from typing import Any
 from aiohttp import web
 
 from gpuwizard.clock import Clock
+from gpuwizard.fleet.api_budgets import run_budgets
 from gpuwizard.fleet.api_controllers import run_daemon_sets, sweep
 from gpuwizard.fleet.api_events import Events
 from gpuwizard.fleet.api_http import make_app
 from gpuwizard.fleet.api_nodes import NodeState, report
 from gpuwizard.fleet.api_pods import Kubelets
+from gpuwizard.fleet.api_replicas import run_replica_sets
 from gpuwizard.fleet.api_scheduler import schedule
 from gpuwizard.fleet.api_store import Store
 from gpuwizard.fleet.node import NodeRuntime, SimulatedNode
@@ -145,6 +147,7 @@ class SimulatedCluster:
             state.runtime = runtime
             report(state, self.store, self._events, now, wall)
         run_daemon_sets(self.store, self._events)
+        run_replica_sets(self.store, self._events)
         schedule(self.store, self._events)
         pods: dict[str, list[Json]] = {}
         for pod in self.store.list("Pod"):
@@ -152,6 +155,7 @@ class SimulatedCluster:
         for state in self._nodes:
             self._kubelets.work(state, pods.get(state.name, ()), now)
         sweep(self.store)
+        run_budgets(self.store, self._clock.now)
         self._rounds += 1
         if self._rounds % _PRUNE_EVERY == 0:
             self._kubelets.forget()

@@ -54,8 +54,8 @@ def _field_errors(kind: Kind, obj: Json, live: Json | None) -> Iterator[Cause]:
     match kind.kind:
         case "RuntimeClass":
             yield from _runtime_class_errors(obj, live)
-        case "DaemonSet":
-            yield from _daemon_set_errors(obj, live)
+        case "DaemonSet" | "ReplicaSet":
+            yield from _template_errors(obj, live)
         case "Pod" if live is None:
             for index, container in enumerate(obj["spec"].get("containers") or ()):
                 yield from _resource_errors(container, f"spec.containers[{index}].resources")
@@ -87,7 +87,7 @@ def _runtime_class_errors(obj: Json, live: Json | None) -> Iterator[Cause]:
         )
 
 
-def _daemon_set_errors(obj: Json, live: Json | None) -> Iterator[Cause]:
+def _template_errors(obj: Json, live: Json | None) -> Iterator[Cause]:
     spec = obj["spec"]
     selector = spec.get("selector")
     if live is not None and selector != live["spec"].get("selector"):

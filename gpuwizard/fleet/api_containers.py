@@ -26,13 +26,15 @@ _PLUGIN_HINT = "If this is a GPU node, did you configure the NVIDIA Container To
 class Life:
     """A container that started: its log, and after how many seconds it ends with which status (None: it stays).
 
-    `devices` are what it announces when it is the device plugin.
+    `devices` are what it announces when it is the device plugin. `stubborn`: it ignores SIGTERM, and is killed only
+    when its grace is over.
     """
 
     log: str = ""
     exit_code: int | None = None
     seconds: float = 0.5
     devices: tuple[str, ...] | None = None
+    stubborn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,8 @@ def _command_life(argv: list[str], injected: bool, gpus: tuple[tuple[int, str, s
             return _nvidia_smi(options, shell, injected, gpus)
         case ["sleep", seconds] if seconds.isdigit():
             return Life(exit_code=0, seconds=float(seconds))
+        case ["trap", "", "TERM;", *_]:
+            return Life(stubborn=True)
         case ["true"]:
             return Life(exit_code=0)
         case ["false"]:

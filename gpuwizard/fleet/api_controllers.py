@@ -16,6 +16,7 @@ Json = dict[str, Any]
 
 _COMPONENT = "daemonset-controller"
 _HASH = "controller-revision-hash"
+_OWNERS = {kind.kind for kind in KINDS}  # a pod of any other kind of owner is left alone
 _TOLERATED = (
     ("node.kubernetes.io/not-ready", "NoExecute"),
     ("node.kubernetes.io/unreachable", "NoExecute"),
@@ -39,6 +40,8 @@ def sweep(store: Store) -> None:
     for pod in list(store.list("Pod")):
         owners = pod["metadata"].get("ownerReferences") or ()
         for owner in owners:
+            if owner["kind"] not in _OWNERS:
+                continue
             live = store.get(owner["kind"], pod["metadata"]["namespace"], owner["name"])
             if live is None or live["metadata"]["uid"] != owner["uid"]:
                 _delete(pod, store)

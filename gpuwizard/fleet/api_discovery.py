@@ -9,7 +9,8 @@ __all__ = ["discovery", "version_info"]
 Json = dict[str, Any]
 
 _SHORT = {"nodes": ["no"], "pods": ["po"], "events": ["ev"], "configmaps": ["cm"], "namespaces": ["ns"],
-          "daemonsets": ["ds"], "serviceaccounts": ["sa"]}  # fmt: skip
+          "daemonsets": ["ds"], "serviceaccounts": ["sa"], "replicasets": ["rs"],
+          "poddisruptionbudgets": ["pdb"]}  # fmt: skip
 _VERBS = ["create", "delete", "get", "list", "patch", "watch"]
 
 
@@ -75,5 +76,7 @@ def _resources(api_version: str) -> Json:
             entry["shortNames"] = _SHORT[kind.plural]
         listed.append(entry)
     if api_version == "v1":
+        eviction = {"group": "policy", "version": "v1", "kind": "Eviction", "verbs": ["create"]}
+        listed.append({"name": "pods/eviction", "singularName": "", "namespaced": True, **eviction})
         listed.append({"name": "pods/log", "singularName": "", "namespaced": True, "kind": "Pod", "verbs": ["get"]})
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": listed}

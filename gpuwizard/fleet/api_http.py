@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import yaml
 from aiohttp import web
 
+from gpuwizard.fleet.api_budgets import evict
 from gpuwizard.fleet.api_discovery import discovery, version_info
 from gpuwizard.fleet.api_selectors import selected
 from gpuwizard.fleet.api_status import Refused, absent
@@ -94,6 +95,10 @@ async def _answer(
             return web.json_response(obj)
         case "POST", "":
             return await _create(request, store, address)
+        case "POST", name if address.kind.kind == "Pod" and address.subresource == "eviction":
+            body = await _body(request)
+            evicted = evict(store, address.namespace, name, body, dry_run=_dry_run(request))
+            return web.json_response(evicted, status=201)
         case "PATCH", name if name:
             return await _patch(request, store, address)
         case "DELETE", name if name:
@@ -128,12 +133,15 @@ def _authorize(user: str, request: web.Request, address: _Address) -> None:
     if verb == "get" and not address.name:
         verb = "watch" if request.query.get("watch") == "true" else "list"
     plural = address.kind.plural
+    resource = f"{plural}/{address.subresource}" if address.subresource else plural
     if verb in ("get", "list", "watch") and plural in _VIEWER_MAY:
         return
     subject = f'{plural} "{address.name}"' if address.name else plural
     scope = f'in the namespace "{address.namespace}"' if address.namespace else "at the cluster scope"
     group = address.kind.group
-    message = f'{subject} is forbidden: User "{user}" cannot {verb} resource "{plural}" in API group "{group}" {scope}'
+    message = (
+        f'{subject} is forbidden: User "{user}" cannot {verb} resource "{resource}" in API group "{group}" {scope}'
+    )
     details = {"name": address.name} if address.name else {}
     details |= {"group": group} if group else {}
     raise Refused(403, "Forbidden", message, {**details, "kind": plural})

@@ -22,6 +22,7 @@ Json = dict[str, Any]
 
 GPU = "nvidia.com/gpu"
 _LEASES = "kube-node-lease"
+_CORDONED = "node.kubernetes.io/unschedulable"
 _LEASE_EVERY = 10.0
 _STATUS_EVERY = 300.0
 _MENDED_AFTER = 5.0
@@ -113,11 +114,25 @@ def report(state: NodeState, store: Store, events: Events, now: float, wall: dat
         events.kubelet(state.name, live, "Normal", "Starting", "Starting kubelet.")
     elif state.posted == float("-inf"):
         _remember(state, live, now)
+    live = _taint_cordoned(live, store)
     _judge(state, now)
     _post(state, live, store, events, now)
     if now - state.leased >= _LEASE_EVERY:
         state.leased = now
         _renew(state, store, wall)
+
+
+def _taint_cordoned(live: Json, store: Store) -> Json:
+    """A cordoned node carries a taint; the node controller puts it there and takes it away."""
+    taints = list(live.get("spec", {}).get("taints") or ())
+    there = any(t["key"] == _CORDONED for t in taints)
+    if there == bool(live.get("spec", {}).get("unschedulable")):
+        return live
+    taints = [t for t in taints if t["key"] != _CORDONED]
+    if not there:
+        taints.append({"effect": "NoSchedule", "key": _CORDONED, "timeAdded": store.now()})
+    spec = {k: v for k, v in live["spec"].items() if k != "taints"}
+    return store.replace({**live, "spec": {**spec, "taints": taints} if taints else spec})
 
 
 def _remember(state: NodeState, live: Json, now: float) -> None:

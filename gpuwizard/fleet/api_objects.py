@@ -40,6 +40,10 @@ def defaulted(kind: Kind, obj: Json) -> Json:
             _default_pod(result)
         case "DaemonSet":
             _default_daemon_set(result)
+        case "ReplicaSet":
+            spec = result.setdefault("spec", {})
+            spec.setdefault("replicas", 1)
+            _default_pod_spec(spec.setdefault("template", {}).setdefault("spec", {}))
         case "Namespace":
             labels = result["metadata"].setdefault("labels", {})
             labels["kubernetes.io/metadata.name"] = result["metadata"]["name"]
@@ -51,11 +55,11 @@ def defaulted(kind: Kind, obj: Json) -> Json:
 
 
 def pod_spec(kind: Kind, obj: Json) -> Json | None:
-    """The pod spec inside a Pod or DaemonSet; None for other kinds."""
+    """The pod spec inside a Pod, DaemonSet or ReplicaSet; None for other kinds."""
     match kind.kind:
         case "Pod":
             spec = obj.get("spec")
-        case "DaemonSet":
+        case "DaemonSet" | "ReplicaSet":
             spec = (obj.get("spec") or {}).get("template", {}).get("spec")
         case _:
             return None

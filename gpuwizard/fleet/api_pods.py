@@ -41,6 +41,7 @@ class _PodState:
     life: Life | None = None
     previous: str = ""
     backoff: float = _RETRY_SECONDS
+    killed_at: float | None = None
 
 
 class Kubelets:
@@ -88,7 +89,7 @@ class Kubelets:
             self._pods[uid] = self._adopted(pod, node, now)
         state = self._pods[uid]
         if "deletionTimestamp" in pod["metadata"]:
-            self._end(pod, state, node)
+            self._end(pod, state, node, now)
             return
         if state.due > now or pod["status"]["phase"] in ("Succeeded", "Failed"):
             return
@@ -290,9 +291,14 @@ class Kubelets:
         state.step, state.due = "restart", now + state.backoff
         state.backoff = min(state.backoff * 2, _LONGEST_BACKOFF)
 
-    def _end(self, pod: Json, state: _PodState, node: NodeState) -> None:
-        """A deleted pod goes when the runtime can stop it."""
+    def _end(self, pod: Json, state: _PodState, node: NodeState, now: float) -> None:
+        """A deleted pod goes when the runtime can stop it; one that ignores SIGTERM when its grace is over."""
         if not node.cri_ok:
+            return
+        if state.killed_at is None:
+            stubborn = state.step == "running" and state.life is not None and state.life.stubborn
+            state.killed_at = now + (pod["metadata"].get("deletionGracePeriodSeconds", 30) if stubborn else 0)
+        if now < state.killed_at:
             return
         if state.step == "running":
             self._event(pod, node, "Normal", "Killing", f"Stopping container {pod['spec']['containers'][0]['name']}")

@@ -6,7 +6,18 @@ from typing import Any
 
 from gpuwizard.kube.paths import Kind
 
-__all__ = ["Cause", "Refused", "absent", "conflicting", "exists", "expired", "forbidden", "invalid", "resource_name"]
+__all__ = [
+    "Cause",
+    "Refused",
+    "absent",
+    "conflicting",
+    "exists",
+    "expired",
+    "forbidden",
+    "invalid",
+    "outdated",
+    "resource_name",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,12 @@ def absent(kind: Kind, name: str) -> Refused:
 def exists(kind: Kind, name: str) -> Refused:
     """409 at creation."""
     return Refused(409, "AlreadyExists", f'{resource_name(kind)} "{name}" already exists', _details(kind, name))
+
+
+def outdated(kind: Kind, name: str, why: str) -> Refused:
+    """409: the object is not what the request took it for."""
+    text = f'Operation cannot be fulfilled on {resource_name(kind)} "{name}": {why}'
+    return Refused(409, "Conflict", text, _details(kind, name))
 
 
 def forbidden(kind: Kind, name: str, why: str) -> Refused:

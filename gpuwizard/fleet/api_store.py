@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from gpuwizard.fleet import api_admission, api_fields
 from gpuwizard.fleet.api_objects import defaulted, generated_name, new_metadata, normal_quantities
-from gpuwizard.fleet.api_status import absent, exists, expired
+from gpuwizard.fleet.api_status import absent, exists, expired, outdated
 from gpuwizard.kube.paths import KINDS, Kind, kind_of
 
 __all__ = ["Record", "Store", "timestamp"]
@@ -23,6 +23,8 @@ __all__ = ["Record", "Store", "timestamp"]
 Json = dict[str, Any]
 Key = tuple[str, str, str]
 _HISTORY = 4000
+_WITH_STATUS = ("Pod", "Node", "DaemonSet", "ReplicaSet", "PodDisruptionBudget")
+_WITH_GENERATION = ("DaemonSet", "Pod", "PodDisruptionBudget", "ReplicaSet")
 
 
 def timestamp(time: datetime, *, micro: bool = False) -> str:
@@ -113,13 +115,16 @@ class Store:
         dry_run: bool = False,
         subresource: str = "",
     ) -> Json:
-        """A JSON merge patch: null removes."""
+        """A JSON merge patch: null removes. A resourceVersion in it must be the live one."""
         live = self._live(kind, namespace, name)
+        if (change.get("metadata") or {}).get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
+            why = "the object has been modified; please apply your changes to the latest version and try again"
+            raise outdated(kind, name, why)
         merged = _merge_patch(copy.deepcopy(live), change)
         for part in ("name", "namespace", "uid", "creationTimestamp", "resourceVersion", "managedFields"):
             if part in live["metadata"]:
                 merged["metadata"][part] = live["metadata"][part]
-        if not subresource and "status" in live and kind.kind in ("Pod", "Node", "DaemonSet"):
+        if not subresource and "status" in live and kind.kind in _WITH_STATUS:
             merged["status"] = live["status"]
         merged = defaulted(kind, normal_quantities(kind, merged))
         api_admission.check(kind, merged, live, self.get, name)
@@ -242,7 +247,7 @@ class Store:
 
 def _with_generation(kind: Kind, obj: Json, live: Json | None) -> Json:
     """metadata.generation counts changes of the spec, for the kinds that have one."""
-    if kind.kind not in ("DaemonSet", "Pod"):
+    if kind.kind not in _WITH_GENERATION:
         return obj
     before = live or {}
     generation = before.get("metadata", {}).get("generation", 0)

@@ -16,8 +16,9 @@ from gpuwizard.clock import Clock, SystemClock
 from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
 from gpuwizard.facts.cluster import ClusterView, NodePod, NodeView, ObjectKey, ObjectState, key_of
 from gpuwizard.kube.access import Access, open_access
+from gpuwizard.kube.budgets import budgets_of, is_refused_by_budget
 from gpuwizard.kube.paths import kind_of, path_of
-from gpuwizard.kube.problems import AbsentError, connection_problem, refusal
+from gpuwizard.kube.problems import AbsentError, OutdatedError, connection_problem, refusal, status_message
 from gpuwizard.kube.views import event_time, node_view, pod_view
 from gpuwizard.kube.watching import SILENCE, Change, follow
 
@@ -96,17 +97,29 @@ class Cluster:
         node, lease = await asyncio.gather(self.get(key), self._or_none(self.get(lease_key)))
         return node_view(node, lease) if node is not None else None
 
-    async def pods(self) -> tuple[NodePod, ...]:
-        """All pods that have a node and have not ended."""
+    async def pods(self, *, budgets: bool = False) -> tuple[NodePod, ...]:
+        """All pods that have a node and have not ended; on demand with the budgets that guard them."""
         items, _ = await self._list("Pod", field_selector=_NOT_ENDED)
-        return tuple(view for view in map(pod_view, items) if view.node)
+        placed = [item for item in items if item.get("spec", {}).get("nodeName")]
+        if not budgets:
+            return tuple(map(pod_view, placed))
+        known = await self.budgets()
+        return tuple(pod_view(p, None if known is None else budgets_of(p, known)) for p in placed)
 
-    async def view(self, desired: Sequence[Json]) -> ClusterView:
-        """What the plan needs: version, nodes, pods, and for each desired object the live one and the server's dry run.
+    async def budgets(self) -> tuple[Json, ...] | None:
+        """All disruption budgets; None when this user may not see them."""
+        listed = await self._or_none(self._list("PodDisruptionBudget"))
+        return None if listed is None else tuple(listed[0])
+
+    async def view(self, desired: Sequence[Json], *, budgets: bool = False) -> ClusterView:
+        """What the plan needs: version, nodes, pods (as `pods`), and for each desired object the live one and the
+        server's dry run.
 
         A refusal of one object is kept in its state; only an unreachable server or refused login is raised.
         """
-        version, nodes, pods = await asyncio.gather(self.version(), self.nodes(), self._or_none(self.pods()))
+        version, nodes, pods = await asyncio.gather(
+            self.version(), self.nodes(), self._or_none(self.pods(budgets=budgets))
+        )
         gate = asyncio.Semaphore(_PARALLEL)
         created = {m["metadata"]["name"] for m in desired if m["kind"] == "Namespace"}
 
@@ -151,16 +164,38 @@ class Cluster:
 
     async def label_node(self, node: str, labels: Mapping[str, str | None]) -> NodeView:
         """Set labels of a node; None removes one."""
-        path = path_of(ObjectKey("v1", "Node", "", node))
+        return await self.patch_node(node, {"metadata": {"labels": dict(labels)}}, what=f"label node {node}")
+
+    async def patch_node(self, node: str, change: Json, *, what: str) -> NodeView:
+        """Merge `change` into a node. With a resourceVersion in it that is no longer the node's: OutdatedError."""
         patched = await self._json(
             "PATCH",
-            path,
+            path_of(ObjectKey("v1", "Node", "", node)),
             query=(("fieldManager", MANAGER),),
-            body={"metadata": {"labels": dict(labels)}},
+            body=change,
             content_type="application/merge-patch+json",
-            what=f"label node {node}",
+            what=what,
         )
         return node_view(patched)
+
+    async def evict(self, pod: Json) -> bool:
+        """Ask that this very pod be evicted, with its own grace; False when it is gone already.
+
+        Raises BudgetError when a disruption budget keeps it.
+        """
+        meta = pod["metadata"]
+        named = {"name": meta["name"], "namespace": meta["namespace"]}
+        options = {"preconditions": {"uid": meta["uid"]}}
+        try:
+            await self._json(
+                "POST",
+                kind_of("Pod").path(meta["namespace"], meta["name"], "eviction"),
+                body={"apiVersion": "policy/v1", "kind": "Eviction", "metadata": named, "deleteOptions": options},
+                what=f"evict pod {meta['namespace']}/{meta['name']}",
+            )
+        except (AbsentError, OutdatedError):  # another pod may have its name by now
+            return False
+        return True
 
     async def create_pod(self, manifest: Json) -> Json:
         """Create a pod (``generateName`` is allowed); returns it with its name."""
@@ -264,6 +299,8 @@ class Cluster:
                 where=self.server,
                 remedy="check the server's address in the kubeconfig; a proxy may answer in its place",
             )
+        if answer.get("kind") == "Status" and answer.get("status") == "Failure":  # an eviction's, inside a 201
+            raise refusal(int(answer.get("code") or 500), body, what=what, server=self.server)
         return answer
 
     async def _read(
@@ -286,7 +323,8 @@ class Cluster:
                     answer = await response.read()
             except self._access.failures as error:
                 raise connection_problem(error, self.server) from error
-            if response.status == 429 and attempt < _TOO_MANY_RETRIES:
+            busy = response.status == 429 and not is_refused_by_budget(status_message(answer)[1])
+            if busy and attempt < _TOO_MANY_RETRIES:
                 await self._clock.sleep(_retry_after(response.headers.get("Retry-After")))
                 continue
             break

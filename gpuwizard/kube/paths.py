@@ -47,6 +47,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("apps/v1", "StatefulSet", "statefulsets", True),
     Kind("batch/v1", "Job", "jobs", True),
     Kind("batch/v1", "CronJob", "cronjobs", True),
+    Kind("apps/v1", "ReplicaSet", "replicasets", True),
+    Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", True),
     Kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", False),
     Kind("coordination.k8s.io/v1", "Lease", "leases", True),
 )

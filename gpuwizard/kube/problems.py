@@ -8,12 +8,37 @@ from typing import Any
 
 from gpuwizard.clean import clean_line
 from gpuwizard.errors import GpuwizardError, LoginError, RefusedError, UnreachableError
+from gpuwizard.kube.budgets import is_refused_by_budget, named_budget, two_budgets
 
-__all__ = ["AbsentError", "ExpiredError", "connection_problem", "refusal", "status_message"]
+__all__ = [
+    "AbsentError",
+    "BudgetError",
+    "ExpiredError",
+    "OutdatedError",
+    "connection_problem",
+    "refusal",
+    "status_message",
+]
 
 
 class AbsentError(RefusedError):
     """The object is not there (404)."""
+
+
+class OutdatedError(RefusedError):
+    """The object is no longer what the request took it for (409)."""
+
+
+class BudgetError(RefusedError):
+    """A disruption budget refuses an eviction: for now (429), or for good because the pod has more than one (500).
+
+    `budget` is its name, empty where the server names none.
+    """
+
+    def __init__(self, what: str, *, where: str, budget: str, for_good: bool = False) -> None:
+        super().__init__(what, where=where)
+        self.budget = budget
+        self.for_good = for_good
 
 
 class ExpiredError(GpuwizardError):
@@ -59,6 +84,11 @@ def refusal(code: int, body: bytes, *, what: str, server: str) -> GpuwizardError
             return ExpiredError(said, where=server)
         case 422:
             return RefusedError(said, where=server, remedy=_remedy_422(message))
+        case 429 if is_refused_by_budget(status):
+            budget, words = named_budget(status)
+            return BudgetError(words or said, where=server, budget=budget)
+        case 500 if two_budgets(message):
+            return BudgetError(said, where=server, budget="", for_good=True)
         case _ if code == 429 or code >= 500:
             return UnreachableError(
                 f"the API server could not answer: {said}",
@@ -88,7 +118,7 @@ def _conflict(status: dict[str, Any], what: str, said: str, server: str) -> Refu
     causes = [c for c in status.get("details", {}).get("causes") or () if c.get("reason") == "FieldManagerConflict"]
     if not causes:
         remedy = "someone else changed it at the same time: make a new plan"
-        return RefusedError(said, where=server, remedy=remedy)
+        return OutdatedError(said, where=server, remedy=remedy)
     owned = []
     for cause in causes:
         manager = re.search(r'"([^"]+)"', str(cause.get("message", "")))

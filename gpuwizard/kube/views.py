@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpuwizard.clean import clean_line
-from gpuwizard.facts.cluster import NodePod, NodeView
+from gpuwizard.facts.cluster import Budget, NodePod, NodeView
 
 __all__ = ["condition", "event_time", "node_view", "parse_time", "pod_view"]
 
@@ -66,8 +66,9 @@ def node_view(node: Json, lease: Json | None = None) -> NodeView:
     )
 
 
-def pod_view(pod: Json) -> NodePod:
-    """The view of a Pod. Only an owner that is its controller makes it anew; a mirror pod is owned by its Node."""
+def pod_view(pod: Json, budgets: tuple[Budget, ...] | None = ()) -> NodePod:
+    """The view of a Pod, and of the `budgets` that guard it. Only an owner that is its controller makes it anew; a
+    mirror pod is owned by its Node."""
     meta, spec = pod["metadata"], pod.get("spec", {})
     mirror = _MIRROR in (meta.get("annotations") or {})
     owner = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), None)
@@ -78,6 +79,10 @@ def pod_view(pod: Json) -> NodePod:
         controller="" if owner is None or mirror else clean_line(str(owner.get("kind", ""))),
         mirror=mirror,
         gpu=spec.get("runtimeClassName") == "nvidia" or _asks_for_gpus(spec),
+        keeps_data=any("emptyDir" in volume for volume in spec.get("volumes") or ()),
+        running=pod.get("status", {}).get("phase") != "Pending",
+        ready=(condition(pod, "Ready") or {}).get("status") == "True",
+        budgets=budgets,
     )
 
 

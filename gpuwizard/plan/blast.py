@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuwizard.facts.cluster import ClusterView, NodePod, NodeView
+from gpuwizard.plan.drain import DrainTerms, drain_json, drain_words
 
 __all__ = ["CONTROL_PLANE", "Blast", "blast_json", "blast_list", "blast_of", "blast_words", "pods_by_node"]
 
@@ -17,12 +18,14 @@ _LISTED = 200
 
 @dataclass(frozen=True, slots=True)
 class Blast:
-    """What runs on one node, as the cluster said when the plan was made. `pods` is None when it did not say."""
+    """What runs on one node, as the cluster said when the plan was made. `pods` is None when it did not say. `drain`
+    is set when the node is to be cordoned or drained before the restart."""
 
     node: str
     pods: tuple[NodePod, ...] | None
     control_plane: bool = False
     etcd: bool = False
+    drain: DrainTerms | None = None
 
 
 def pods_by_node(view: ClusterView | None) -> Mapping[str, tuple[NodePod, ...]] | None:
@@ -35,12 +38,18 @@ def pods_by_node(view: ClusterView | None) -> Mapping[str, tuple[NodePod, ...]] 
     return {node: tuple(pods) for node, pods in found.items()}
 
 
-def blast_of(node: NodeView, pods: Mapping[str, tuple[NodePod, ...]] | None, *, control_plane: bool) -> Blast:
+def blast_of(
+    node: NodeView,
+    pods: Mapping[str, tuple[NodePod, ...]] | None,
+    *,
+    control_plane: bool,
+    drain: DrainTerms | None = None,
+) -> Blast:
     """The blast radius of one node. K3s and RKE2 label the members of etcd, kubeadm runs etcd as a static pod."""
     own = None if pods is None else pods.get(node.name, ())
     static = any(p.mirror and p.namespace == "kube-system" and p.name.startswith("etcd-") for p in own or ())
     server = control_plane or any(key in node.labels for key in CONTROL_PLANE)
-    return Blast(node.name, own, server, static or node.labels.get(_ETCD) == "true")
+    return Blast(node.name, own, server, static or node.labels.get(_ETCD) == "true", drain)
 
 
 def blast_words(blasts: Iterable[Blast | None]) -> Iterator[str]:
@@ -50,10 +59,12 @@ def blast_words(blasts: Iterable[Blast | None]) -> Iterator[str]:
         return
     one = len(known) == 1
     where = "this node" if one else f"these {len(known)} nodes"
-    if any(blast.pods is None for blast in known):
+    pods = None if any(blast.pods is None for blast in known) else [p for blast in known for p in blast.pods or ()]
+    if pods is None:
         yield f"which pods run on {where} is not known: the cluster does not let this user list them"
     else:
-        yield from _pod_words([pod for blast in known for pod in blast.pods or ()], where)
+        yield from _pod_words(pods, where)
+    yield from drain_words(pods, known[0].drain, where)
     for names, role in _roles(known):
         yield f"this node is {role}" if one else f"{_some(names)} of {where}: {role}"
 
@@ -75,6 +86,7 @@ def blast_json(blast: Blast | None) -> dict[str, Any] | None:
         "node": blast.node,
         "control_plane": blast.control_plane,
         "etcd_member": blast.etcd,
+        "drain": drain_json(blast.pods, blast.drain),
         "pods": None
         if blast.pods is None
         else [

@@ -13,6 +13,7 @@ from gpuwizard.flavours.refusals import live_refusal
 from gpuwizard.plan.alike import AlikeHosts
 from gpuwizard.plan.blast import blast_of, pods_by_node
 from gpuwizard.plan.digest import fingerprint, plan_hash
+from gpuwizard.plan.drain import drain_refusal, terms_of
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
 from gpuwizard.plan.shown import cleaned, shown_yaml
 from gpuwizard.redact import hide_secrets, redact_text, secrets_in
@@ -93,6 +94,9 @@ def _host(
         refusals = (_unknown_node(probe, view),)
     if not refusals and live is not None:
         refusals = (live,)
+    if not refusals and planned.change.activation is not None:
+        undrained = drain_refusal(answers.rollout, view, node, member=facts.kubernetes.node_name is not None)
+        refusals = (undrained,) if undrained is not None else ()
     actions: list[HostAction] = []
     if not refusals:
         actions += runtime.actions(name, planned.change)
@@ -111,7 +115,9 @@ def _host(
         boot_id=boot_of(probe),
         node_name=node.name if node is not None else facts.kubernetes.node_name,
         control_plane=server,
-        blast=blast_of(node, pods, control_plane=server) if restarts and node is not None else None,
+        blast=blast_of(node, pods, control_plane=server, drain=terms_of(answers.rollout))
+        if restarts and node is not None
+        else None,
     )
 
 

@@ -4,24 +4,24 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gpuwizard.actions import ApplyObject, EffectiveChange, LabelNode, Restart, WriteFile
+from gpuwizard.actions import EffectiveChange, Restart, WriteFile
 from gpuwizard.answers.model import Answers
-from gpuwizard.clean import clean_line
 from gpuwizard.clock import Clock
-from gpuwizard.errors import GpuwizardError, RefusedError, UsageError
+from gpuwizard.errors import UsageError
 from gpuwizard.events import Asker, Emit, HostOutcome, HostProgress, Note
 from gpuwizard.journal import Journal
 from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.model import HostPlan, Plan
-from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.remote.transport import Transport
+from gpuwizard.work.cluster_changes import ApplyRun, apply_objects, set_label, set_labels, touches
+from gpuwizard.work.cordon import clear_node, lift, lift_left, with_cordons
 from gpuwizard.work.guard import Dumps, Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
 from gpuwizard.work.load import load_of
 from gpuwizard.work.old_pods import OldPods, running_pods
 from gpuwizard.work.rollout import roll_out
-from gpuwizard.work.shared_run import SharedRun, owner_text
+from gpuwizard.work.shared_run import owner_text
 from gpuwizard.work.stale import Look, still_holds
 
 __all__ = ["CUT", "Report", "apply_plan", "time_limits"]
@@ -41,16 +41,6 @@ class Report:
 
     outcomes: Mapping[str, HostOutcome] = field(default_factory=dict)
     cluster_error: str | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Run(SharedRun):
-    """What all hosts of one run share."""
-
-    plan: Plan
-    looks: Mapping[str, Look]
-    resumed: bool = False
-    objects_done: bool = False
 
 
 async def apply_plan(
@@ -78,7 +68,7 @@ async def apply_plan(
     if plan.uninstalls:
         raise UsageError("this is the plan of an uninstall", remedy="gpuwizard uninstall, or resume the run it is of")
     time_limits(answers)
-    run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan, looks=looks or {}, resumed=resumed)
+    run = ApplyRun(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan, looks=looks or {}, resumed=resumed)
     journal.begin(plan, answers)
     try:
         await _apply(run)
@@ -90,7 +80,7 @@ async def apply_plan(
     return report
 
 
-async def _apply(run: _Run) -> None:
+async def _apply(run: ApplyRun) -> None:
     todo: list[HostPlan] = []
     for host in run.plan.hosts:
         if host.refusals:
@@ -99,11 +89,11 @@ async def _apply(run: _Run) -> None:
             run.outcomes[host.name] = HostOutcome(host.name, kind, refusal.why)  # type: ignore[arg-type]
         elif not host.actions:
             run.outcomes[host.name] = HostOutcome(host.name, "unchanged", host.reason)
-        elif host.name not in run.hosts and _touches(host):
+        elif host.name not in run.hosts and touches(host):
             run.outcomes[host.name] = _away(run, host)
         else:
             todo.append(host)
-    on_hosts = [h for h in todo if _touches(h)]
+    on_hosts = [h for h in todo if touches(h)]
     to_begin, rollout, go_on = on_hosts, run.answers.rollout, True
     if run.resumed:
         to_begin, go_on = await _take_up(run, on_hosts)
@@ -115,8 +105,8 @@ async def _apply(run: _Run) -> None:
             if run.plan.cluster.actions:
                 run.cluster_error = "the cluster's objects were not applied: no host is ready for them"
             return True
-        done = await _objects(run)
-        await _labels(run, todo)
+        done = await apply_objects(run)
+        await set_labels(run, todo)
         return done
 
     if not go_on:
@@ -134,11 +124,12 @@ async def _apply(run: _Run) -> None:
         if any(run.outcomes[h.name].outcome != "confirmed" for h in on_hosts if h.name in run.outcomes):
             run.emit(Note("apply", "not every host is confirmed", "warning"))
     elif todo or not run.plan.hosts or not all(h.refusals for h in run.plan.hosts):
-        await _objects(run)
-    await _labels(run, todo)
+        await apply_objects(run)
+    await set_labels(run, todo)
+    await lift_left(run, insist=run.resumed)
 
 
-def _away(run: _Run, host: HostPlan) -> HostOutcome:
+def _away(run: ApplyRun, host: HostPlan) -> HostOutcome:
     """There is no way to a host: what is said of it never comes from anywhere else."""
     if run.resumed and run.journal.outcome_of(host.name) not in _NEVER_BEGUN:
         why = "there is no connection to it: how the run stands there is not known"
@@ -146,7 +137,7 @@ def _away(run: _Run, host: HostPlan) -> HostOutcome:
     return HostOutcome(host.name, "unreachable", "there is no connection to it")
 
 
-async def _take_up(run: _Run, hosts: Sequence[HostPlan]) -> tuple[list[HostPlan], bool]:
+async def _take_up(run: ApplyRun, hosts: Sequence[HostPlan]) -> tuple[list[HostPlan], bool]:
     """Ask each host how it stands and bring to an end what is under way there. Returns the hosts that were not begun,
     and whether they may be: not after a failure, and not while it is not known how another one stands."""
 
@@ -161,6 +152,7 @@ async def _take_up(run: _Run, hosts: Sequence[HostPlan]) -> tuple[list[HostPlan]
             if guard.outcome is not None:
                 run.outcomes[host.name] = guard.outcome
                 run.journal.host(guard.outcome)
+                await lift(run, host.name, changed=guard.changed, insist=True)
         if outcome is None and run.journal.outcome_of(host.name) in _BEGUN:
             outcome = HostOutcome(host.name, "unconfirmed", "the host's record of the run is gone")
         if outcome is not None:
@@ -177,19 +169,14 @@ async def _take_up(run: _Run, hosts: Sequence[HostPlan]) -> tuple[list[HostPlan]
     return [host for host, outcome in zip(hosts, found, strict=True) if outcome is None], not bad
 
 
-def _any_in_order(run: _Run, label_only: bool) -> bool:
+def _any_in_order(run: ApplyRun, label_only: bool) -> bool:
     """Is there a host that the cluster's objects would be for?"""
     idle = {h.name for h in run.plan.hosts if h.strategy == "none"}
     good = (name for name, o in run.outcomes.items() if o.outcome in ("confirmed", "unchanged") and name not in idle)
     return label_only or any(good)
 
 
-def _touches(host: HostPlan) -> bool:
-    """True when something is done on the host itself, not only through the API."""
-    return any(isinstance(a, WriteFile | Restart) for a in host.actions)
-
-
-async def _change(run: _Run, host: HostPlan) -> HostOutcome:
+async def _change(run: ApplyRun, host: HostPlan) -> HostOutcome:
     """The guarded change of one host; its outcome is kept even when the task is cancelled meanwhile."""
     transport = run.hosts[host.name]
     guard = Guard(transport, guarded_change(run, host), _hooks(run, host, transport), emit=run.emit, clock=run.clock)
@@ -199,13 +186,14 @@ async def _change(run: _Run, host: HostPlan) -> HostOutcome:
         if guard.outcome is not None:
             run.outcomes[host.name] = guard.outcome
             run.journal.host(guard.outcome)
+            await lift(run, host.name, changed=guard.changed)
     run.emit(HostProgress(host.name, "apply", outcome.outcome, outcome.reason))
     if outcome.outcome == "confirmed" and run.objects_done:
-        await _label(run, host)
+        await set_label(run, host)
     return outcome
 
 
-def guarded_change(run: _Run, host: HostPlan) -> GuardedChange:
+def guarded_change(run: ApplyRun, host: HostPlan) -> GuardedChange:
     """The plan's actions for one host as the host gets them."""
     timeout, limit, hold = time_limits(run.answers)
     restart = next((a for a in host.actions if isinstance(a, Restart)), None)
@@ -226,7 +214,7 @@ def guarded_change(run: _Run, host: HostPlan) -> GuardedChange:
     )
 
 
-def _hooks(run: _Run, host: HostPlan, transport: Transport) -> Hooks:
+def _hooks(run: ApplyRun, host: HostPlan, transport: Transport) -> Hooks:
     restart = next((a for a in host.actions if isinstance(a, Restart)), None)
     was_ready, pods = True, OldPods()
 
@@ -262,7 +250,7 @@ def _hooks(run: _Run, host: HostPlan, transport: Transport) -> Hooks:
             pods=pods,
         )
 
-    return Hooks(check, accept, settle)
+    return Hooks(check, accept, settle, clear_node(run, host.name, host.node_name if restart else None))
 
 
 def _announced(host: HostPlan) -> tuple[EffectiveChange, ...]:
@@ -277,85 +265,13 @@ def _containerd_version(host: HostPlan) -> str:
     return exact or next((v for k, v in sorted(host.versions.items()) if k.startswith("containerd")), "1.7.0")
 
 
-async def _objects(run: _Run) -> bool:
-    """Apply the cluster's objects in the plan's order; False when one could not be: then no label is set either."""
-    plan = run.plan.cluster
-    if plan.refusals:
-        run.cluster_error = "; ".join(r.why for r in plan.refusals)
-        run.emit(Note("apply", f"cluster: {run.cluster_error}", "error"))
-        return True
-    if not plan.actions:
-        run.objects_done = True
-        return True
-    if run.cluster is None:
-        run.cluster_error = "the cluster is not connected: its objects were not applied"
-        run.emit(Note("apply", run.cluster_error, "error"))
-        return True
-    for action in plan.actions:
-        try:
-            await _object(run, run.cluster, action)
-        except GpuwizardError as error:
-            run.cluster_error = f"{action.key}: {error}"
-            run.emit(Note("apply", run.cluster_error, "error"))
-            return False
-    run.objects_done = True
-    return True
-
-
-async def _object(run: _Run, cluster: Cluster, action: ApplyObject) -> None:
-    if run.journal.is_applied(action.key):
-        return
-    live = await cluster.get(action.key)
-    if run.resumed and live is not None and shown_yaml(live) == action.after:
-        run.journal.object_applied(action.key)  # it was cut between the two
-        return
-    if (shown_yaml(live) if live is not None else "") != action.before:
-        raise RefusedError("stale plan: it was changed since the plan was made", remedy="plan again")
-    await cluster.apply(action.manifest)
-    run.journal.object_applied(action.key)
-    run.emit(Note("apply", f"applied {action.key}"))
-
-
-async def _labels(run: _Run, hosts: Sequence[HostPlan]) -> None:
-    """Labels that are still missing: of hosts that were confirmed before the objects were there, and of hosts where
-    nothing else was to be done."""
-    for host in hosts:
-        outcome = run.outcomes.get(host.name)
-        if not _touches(host) and outcome is None and run.objects_done:
-            await _label(run, host)
-            run.outcomes.setdefault(host.name, HostOutcome(host.name, "confirmed", "its node's label was set"))
-        elif outcome is not None and outcome.outcome == "confirmed" and run.objects_done:
-            await _label(run, host)
-
-
-async def _label(run: _Run, host: HostPlan) -> None:
-    """Set the labels of one confirmed host. A failure is the cluster's, not the host's."""
-    for action in host.actions:
-        if not isinstance(action, LabelNode) or run.journal.is_labelled(action.node, action.key):
-            continue
-        try:
-            if run.cluster is None:
-                raise RefusedError("the cluster is not connected")
-            node = await run.cluster.node(action.node)
-            now = node.labels.get(action.key) if node is not None else None
-            if now not in (action.before, action.after):
-                raise RefusedError(f"label {action.key} is now {clean_line(str(now))}: somebody else set it")
-            if now != action.after:
-                await run.cluster.label_node(action.node, {action.key: action.after})
-        except GpuwizardError as error:
-            run.cluster_error = run.cluster_error or f"label of {action.node}: {error}"
-            run.emit(Note("apply", f"{action.node} was not labelled: {error}", "error", host.name))
-            return
-        run.journal.label_set(action.node, action.key, action.before, action.after)
-        run.emit(HostProgress(host.name, "apply", "labelled", action.summary))
-
-
-def _report(run: _Run) -> Report:
+def _report(run: ApplyRun) -> Report:
     """The outcomes in the plan's order; a host that was never begun is unchanged, with the reason."""
     outcomes = {}
     for host in run.plan.hosts:
         left_out = HostOutcome(host.name, "unchanged", "not begun: the run ended before its turn", begun=False)
         outcomes[host.name] = run.outcomes.get(host.name, left_out)
+    outcomes = with_cordons(run, outcomes)
     return Report(outcomes, run.cluster_error)
 
 

@@ -62,6 +62,11 @@ class Guard:
         self._giving_up = ""
         self.outcome: HostOutcome | None = None
 
+    @property
+    def changed(self) -> bool:
+        """True once files of the host may have been touched."""
+        return self._was_armed
+
     async def run(self) -> HostOutcome:
         """Do it and say how it ended. A first cancellation has the change put back and is then raised again; a
         second one leaves at once. Never raises GpuwizardError."""
@@ -141,6 +146,12 @@ class Guard:
             return self._ended(_word_for(error), _text(error))
         if nothing:
             return self._ended("unchanged", nothing)
+        try:
+            await self._hooks.clear()
+        except GpuwizardError as error:
+            with contextlib.suppress(UnreachableError):
+                await self._call("undo", "refused")
+            return self._ended(_word_for(error), _text(error))
         return self._outcome(await self._drive(HostState("prepared")))
 
     async def _put_back_only(self) -> HostOutcome:

@@ -27,13 +27,15 @@ async def _nothing_left(_: float) -> None:
 class Hooks:
     """What the run knows and the guard does not; each raises GpuwizardError to refuse or to have it put back.
 
-    `check` runs under the lock before anything else; `accept` sees the dumps before the revert is armed; `settle`
-    gets the seconds that are left and returns when the node is well.
+    `check` runs under the lock before anything else; `accept` sees the dumps before the revert is armed; `clear` then
+    makes the node ready for the restart, for as long as that takes, since nothing is armed yet; `settle` gets the
+    seconds that are left and returns when the node is well.
     """
 
     check: Callable[[], Awaitable[None]] = _nothing
     accept: Callable[[Dumps], None] = lambda _: None
     settle: Callable[[float], Awaitable[None]] = _nothing_left
+    clear: Callable[[], Awaitable[None]] = _nothing
 
 
 def dumps_in(lines: list[str]) -> Dumps:

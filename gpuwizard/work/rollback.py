@@ -16,6 +16,7 @@ from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.redact import is_redacted
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.apply import Report, time_limits
+from gpuwizard.work.cordon import lift_left, with_cordons
 from gpuwizard.work.guard import Hooks
 from gpuwizard.work.guard_scripts import call, host_state
 from gpuwizard.work.rollout import roll_out
@@ -67,6 +68,7 @@ async def rollback(
             h.name: run.outcomes.get(h.name, HostOutcome(h.name, "unchanged", left_out, "rollback", begun=False))
             for h in record.hosts
         }
+        outcomes = with_cordons(run, outcomes)
         for outcome in outcomes.values():
             emit(outcome)
         journal.finish(outcomes.values(), run.cluster_error)
@@ -100,6 +102,7 @@ async def _roll_back(run: _Run) -> None:
         await _objects(run)
     elif run.record.objects:
         run.cluster_error = "the cluster's objects stay, because not every host is as it was before"
+    await lift_left(run, run.record, insist=True)
 
 
 async def _host(run: _Run, host: HostPlan) -> HostOutcome:

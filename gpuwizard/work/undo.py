@@ -13,6 +13,7 @@ from gpuwizard.plan.model import HostPlan
 from gpuwizard.remote.transport import Transport
 from gpuwizard.steps.identity import PLUGIN_NAME
 from gpuwizard.work.apply import time_limits
+from gpuwizard.work.cordon import clear_node, lift
 from gpuwizard.work.guard import Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import control_plane_ready, node_settles
@@ -72,13 +73,15 @@ def guard_of(run: SharedRun, transport: Transport, change: GuardedChange, hooks:
 
 
 async def kept(run: SharedRun, guard: Guard, work: Awaitable[_Ended]) -> _Ended:
-    """Await `work` of `guard`; its outcome is written down even when the task is cancelled meanwhile."""
+    """Await `work` of `guard`; its outcome is written down and its cordon lifted even when the task is cancelled
+    meanwhile."""
     try:
         return await work
     finally:
         if guard.outcome is not None:
             run.outcomes[guard.outcome.host] = guard.outcome
             run.journal.host(guard.outcome)
+            await lift(run, guard.outcome.host, changed=guard.changed)
 
 
 def undo_hooks(run: SharedRun, host: HostPlan) -> Hooks:
@@ -112,7 +115,7 @@ def undo_hooks(run: SharedRun, host: HostPlan) -> Hooks:
             pods=pods,
         )
 
-    return Hooks(check=check, settle=settle)
+    return Hooks(check=check, settle=settle, clear=clear_node(run, host.name, host.node_name, "rollback"))
 
 
 async def without_labels(

@@ -17,6 +17,7 @@ from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.remote.transport import Transport
 from gpuwizard.run_parts import part_id
 from gpuwizard.work.apply import CUT, Report, time_limits
+from gpuwizard.work.cordon import lift_left, with_cordons
 from gpuwizard.work.load import load_of
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun
@@ -111,6 +112,7 @@ async def _uninstall(run: _Run) -> None:
         await _objects(run)
     elif run.plan.cluster.actions:
         run.cluster_error = "the cluster's objects stay, because not every host is as it was before"
+    await lift_left(run, insist=True)
 
 
 async def _take_up(run: _Run, hosts: list[HostPlan]) -> list[HostPlan]:
@@ -206,4 +208,5 @@ def _report(run: _Run) -> Report:
         h.name: run.outcomes.get(h.name, HostOutcome(h.name, "unchanged", left_out, "rollback", begun=False))
         for h in run.plan.hosts
     }
+    outcomes = with_cordons(run, outcomes)
     return Report(outcomes, run.cluster_error)

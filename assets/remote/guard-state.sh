@@ -49,7 +49,7 @@ need_run() {
     load_params
 }
 
-# The parameters of the run, each in a variable of its own: P_unit, P_config, …; empty when the run has none.
+# The parameters of the run, each in a variable of its own: P_unit, P_config, ...; empty when the run has none.
 load_params() {
     P_by='' P_boot='' P_unit='' P_verb='' P_snap='' P_timeout='' P_limit='' P_hold='' P_cri='' P_handlers='' P_default=''
     P_socket='' P_binary='' P_config='' P_rendered='' P_kind='' P_options='' P_restores='' P_active0='' P_pid0='' P_cri0=''

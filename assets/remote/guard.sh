@@ -2,21 +2,21 @@
 #
 # It is joined from guard-state, -files, -why, -health, -judge, -undo, -manual, -prepare, -change, -arm and this file. The
 # first call (prepare) comes over SSH with its payloads and leaves a copy of the whole in the run folder; everything
-# later, also what PID 1 runs, is `sh RUNFOLDER/guard.sh ROLE RUN …`. A person can call it in the same way.
+# later, also what PID 1 runs, is `sh RUNFOLDER/guard.sh ROLE RUN ...`. A person can call it in the same way.
 #
 # Commands that POSIX does not have:
 #   always       sha256sum, base64, mktemp, readlink -f, stat -c, sync FILE, flock FD, flock -n FD, timeout SECONDS COMMAND,
 #                systemctl show -p P -p P UNIT | reset-failed UNIT | restart --no-block UNIT | is-active --quiet UNIT
 #                          | stop UNIT | enable --no-reload --quiet UNIT
 #                systemd-run --quiet --collect --unit=U [--on-active=Ns --timer-property=AccuracySec=1s]
-#                          --description=D sh SCRIPT ARG…
-#   containerd   unshare -m sh SCRIPT ARG…, mount --bind COPY FOLDER (inside it), BINARY --config FILE config dump,
+#                          --description=D sh SCRIPT ARG...
+#   containerd   unshare -m sh SCRIPT ARG..., mount --bind COPY FOLDER (inside it), BINARY --config FILE config dump,
 #                ctr -a SOCKET plugins ls [-d]
 #   K3s          k3s ctr -a SOCKET plugins ls (where there is no ctr)
 #   k0s          k0s ctr plugins ls
 #   MicroK8s     microk8s ctr plugins ls, snap restart --no-wait SERVICE
-#   Docker       dockerd FLAG… --validate --config-file FILE, docker -H SOCKET info --format FORMAT
-#   CRI-O        crio FLAG… --config-dir FOLDER config, crio status -s SOCKET config (or crio-status)
+#   Docker       dockerd FLAG... --validate --config-file FILE, docker -H SOCKET info --format FORMAT
+#   CRI-O        crio FLAG... --config-dir FOLDER config, crio status -s SOCKET config (or crio-status)
 #   if present   restorecon, chcon, getfattr, setfattr, lsattr, journalctl, perl (asks containerd in place of ctr)
 # Time is only ever `sleep N` and `date +%s`.
 

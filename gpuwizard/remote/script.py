@@ -43,6 +43,9 @@ trap 'exit 143' TERM
 gpuwizard_payload() {
 base64 -d >"$PAYLOADS/$1" || gpuwizard_damaged "payload $1"
 }
+gpuwizard_text() {
+cat >"$PAYLOADS/$1" || gpuwizard_damaged "payload $1"
+}
 gpuwizard_damaged() {
 echo "gpuwizard: $1 arrived damaged" >&2
 exit 97
@@ -111,7 +114,18 @@ def _payload(payload: Payload, token: str) -> str:
     if not _PAYLOAD_NAME.fullmatch(payload.name):
         raise ValueError(f"{payload.name!r} is no payload name")
     end = f"END_{token}"
+    text = _plain(payload.data)
+    if text is not None:
+        return f"gpuwizard_text {payload.name} <<'{end}'\n{text}{end}\n"
     return f"gpuwizard_payload {payload.name} <<'{end}'\n{_encoded(payload.data)[1]}{end}\n"
+
+
+@functools.lru_cache(maxsize=16)
+def _plain(data: bytes) -> str | None:
+    """Lines of plain ASCII travel as they are: a third less to send, and a shell keeps every byte of them."""
+    if not data.endswith(b"\n") or not data.isascii() or any(byte < 32 and byte not in b"\t\n" for byte in data):
+        return None
+    return data.decode("ascii")
 
 
 @functools.lru_cache(maxsize=16)

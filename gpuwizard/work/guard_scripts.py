@@ -33,6 +33,11 @@ _PARTS = (
     "guard-arm.sh",
     "guard.sh",
 )
+# The guard travels once: as the file that stays in the run folder.
+_PREPARE = '''main() {
+    PAYLOADS=$PAYLOADS sh "$PAYLOADS/guard.sh" "$@"
+}
+'''
 _PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -114,7 +119,7 @@ def prepare_script(change: GuardedChange) -> Script:
     for number, (_, file) in enumerate(rows, start=1):
         if file.after is not None:
             payloads.append(Payload(f"after-{number:03d}", file.after.raw))
-    return Script(guard_text(), arguments, tuple(payloads))
+    return Script(_PREPARE, arguments, tuple(payloads))
 
 
 def call(role: str, run_id: str, *arguments: str) -> Script:

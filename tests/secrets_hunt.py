@@ -68,7 +68,7 @@ class Sampler:
 
     def _look(self, pid: int, what: str, data: bytes) -> None:
         if what == "cmdline":
-            self.seen.add(data.split(b"\0")[0].decode("utf-8", "replace").rpartition("/")[2])
+            self.seen |= {word.decode("utf-8", "replace").rpartition("/")[2] for word in data.split(b"\0")}
         for name, forms in self._shapes.items():
             if any(form in data for form in forms):
                 self.hits.add(f"{name} in the {what} of a process: {data[:60]!r}")

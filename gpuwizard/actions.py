@@ -70,7 +70,8 @@ class Check:
     `handlers` must all be defined, `default_handler` must be the default, `cri_socket` answers with its CRI
     plugins ok. `config_path` and `binary` are what `config dump` is run with. `rendered` is the K3s/RKE2 rendered
     file that must name the handlers (None elsewhere), k0s' included. `kind` is whose commands judge and ask: `config
-    dump` and ``ctr``, ``dockerd --validate`` and ``docker info``, or ``crio config`` and ``crio status``.
+    dump` and ``ctr``, ``dockerd --validate`` and ``docker info``, or ``crio config`` and ``crio status``. `options` are
+    those of handlers that must come out so: ``nvidia.BinaryName=/usr/bin/nvidia-container-runtime``.
     """
 
     unit: str
@@ -81,15 +82,17 @@ class Check:
     config_path: str | None
     rendered: str | None = None
     kind: Literal["containerd", "docker", "crio"] = "containerd"
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a host or the cluster side is not changed."""
+    """Why a host or the cluster side is not changed. `detail` is a difference that shows it, already redacted."""
 
     id: str
     why: str
     remedy: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +119,13 @@ class HostChange:
 
 @dataclass(frozen=True, slots=True)
 class WriteFile:
-    """Write (or remove) one file on one host."""
+    """Write (or remove) one file on one host. `told` is False where what the runtime will see of it is not known."""
 
     id: str
     change: FileChange
     summary: str
     effective: tuple[EffectiveChange, ...] = ()
+    told: bool = True
     kind: Literal["file"] = "file"
 
 
@@ -141,20 +145,22 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class LabelNode:
-    """Set a label on the host's node; done only after the host is confirmed (`safety.md`, across hosts)."""
+    """Set a label on the host's node; done only after the host is confirmed (`safety.md`, across hosts). Without
+    `after` it is removed, and before the host is changed."""
 
     id: str
     node: str
     key: str
     before: str | None
-    after: str
+    after: str | None
     summary: str
     kind: Literal["label"] = "label"
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyObject:
-    """Server-side apply one Kubernetes object. `before`/`after` are the cleaned YAML texts shown in the diff."""
+    """Server-side apply one Kubernetes object; an empty `manifest` deletes it. `before`/`after` are the cleaned YAML
+    texts shown in the diff."""
 
     id: str
     key: ObjectKey
@@ -172,9 +178,11 @@ HostAction: TypeAlias = WriteFile | Restart | LabelNode
 
 @dataclass(frozen=True, slots=True)
 class HostPlanned:
-    """A flavour's answer for one host before it becomes actions; `reason` explains the strategy that was taken."""
+    """A flavour's answer for one host before it becomes actions; `reason` explains the strategy that was taken, and
+    `latent` what else a restart would activate (`safety.md`, step 2)."""
 
     strategy: str
     reason: str
     change: HostChange = field(default_factory=HostChange)
     refusals: tuple[Refusal, ...] = ()
+    latent: tuple[str, ...] = ()

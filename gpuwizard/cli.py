@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gpuwizard import __version__
-from gpuwizard.clean import clean_line
+from gpuwizard.clean import clean, clean_line
 from gpuwizard.errors import GpuwizardError, InterruptedRunError, RefusedError, UnreachableError, UsageError
+from gpuwizard.secret import SUDO_PASSWORD_VARIABLE, inherited_secret
 
 __all__ = ["main"]
 
@@ -24,13 +25,14 @@ COMMANDS = {
     "apply": "apply a saved plan; refused per host when it is stale",
     "validate": "prove with pods that GPUs work",
     "monitor": "watch GPUs and pods of all hosts",
-    "rollback": "put back what a run changed; without a run: list the runs",
+    "rollback": "put back what a run changed, on some of its hosts or all; without a run: list the runs",
+    "uninstall": "a plan back to before gpuwizard, shown, asked about and run",
     "resume": "go on with a run that was cut; without a run: the newest one",
     "effective": "what a containerd of some version makes of a configuration file; offline",
     "answers": "schema | check FILE | example",
     "demo": "the wizard on a simulated fleet; nothing real is touched",
 }
-TAKES_ONE = {"rollback": "one run", "resume": "one run", "demo": "one fleet", "effective": "one file"}
+TAKES_ONE = {"resume": "one run", "demo": "one fleet", "effective": "one file"}
 ONLY_LOOKS = ("check", "plan", "monitor", "answers", "effective")
 RUN_AGAIN = "run it again: nothing was changed"
 CANNOT_REHEARSE = ("validate", "rollback", "resume")
@@ -41,7 +43,7 @@ _REMEDIES = {
     InterruptedRunError.exit_code: "gpuwizard rollback lists the runs, gpuwizard check looks at the hosts",
 }
 _PLAIN = {"✗": "x", "✓": "+", "·": "-", "→": "->", "–": "-", "…": "...", "×": "x", "‹": "<", "›": ">"}
-LATER = ("diagnose", "uninstall", "bundle")
+LATER = ("diagnose", "bundle")
 _EPILOG = """\
 HOST is [user@]name[:port], a Host of the SSH configuration, @FILE (one host a line), or local (this machine).
 
@@ -64,7 +66,7 @@ def _common() -> argparse.ArgumentParser:
     run.add_argument("--answers", metavar="FILE", help="answers file; without a command: run it without questions")
     run.add_argument("--simulate", metavar="FLEET", help="a simulated fleet: built-in name, folder or file")
     run.add_argument("--fresh", action="store_true", help="start the simulated fleet anew")
-    run.add_argument("--dry-run", action="store_true", help="with --answers: stop after the plan")
+    run.add_argument("--dry-run", action="store_true", help="with --answers, apply, uninstall: stop after the plan")
     run.add_argument("--yes", action="store_true", help="do not ask before changes are made")
     login = parser.add_argument_group("how to log in")
     login.add_argument("--user", help="login name where a host names none")
@@ -120,7 +122,7 @@ def _parser(command: str | None) -> _Parser:
     words = {
         "effective": "FILE",
         "apply": "PLAN",
-        "rollback": "RUN",
+        "rollback": "RUN HOST",
         "resume": "RUN",
         "answers": "WORD",
         "demo": "FLEET",
@@ -171,7 +173,7 @@ def _check_arguments(command: str | None, arguments: argparse.Namespace) -> None
         )
     if arguments.dry_run and (command in CANNOT_REHEARSE or (command in (None, "demo") and not arguments.answers)):
         raise UsageError(
-            "--dry-run is for `gpuwizard --answers FILE` and `gpuwizard apply PLAN`",
+            "--dry-run is for `gpuwizard --answers FILE`, `gpuwizard apply PLAN` and `gpuwizard uninstall`",
             remedy="gpuwizard plan shows every change and makes none",
         )
 
@@ -181,8 +183,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_streams()
     command: str | None = None
     arguments: argparse.Namespace | None = None
+    password = inherited_secret(SUDO_PASSWORD_VARIABLE)
     try:
         command, arguments = _parse(sys.argv[1:] if argv is None else argv)
+        arguments.inherited_sudo_password = password
         if arguments.no_color:
             os.environ["NO_COLOR"] = "1"
         _log_to(arguments.log_file)
@@ -225,14 +229,20 @@ def _failed(error: Exception, *, verbose: bool) -> int:
     if verbose:
         import traceback
 
-        traceback.print_exception(error)
+        from gpuwizard.redact import without_secrets
+
+        text = clean(without_secrets("".join(traceback.format_exception(error))))
+        print(text, file=sys.stderr)  # noqa: T201 - a front end
     match first:
         case GpuwizardError():
             return report(first)
         case OSError():
             return report(GpuwizardError(first.strerror or str(first), where=str(first.filename or "")))
         case _:
-            return report(GpuwizardError(f"an error in gpuwizard itself: {type(first).__name__}: {first}"))
+            from gpuwizard.redact import without_secrets
+
+            said = without_secrets(f"{type(first).__name__}: {first}")
+            return report(GpuwizardError(f"an error in gpuwizard itself: {said}"))
 
 
 def _let_go_of_stdout() -> None:
@@ -246,8 +256,11 @@ def _let_go_of_stdout() -> None:
 
 def report(error: GpuwizardError) -> int:
     """Print an error as `cli.md` wants it, two lines; returns its exit code."""
+    from gpuwizard.redact import without_passwords
+
     remedy = error.remedy or _REMEDIES.get(error.exit_code, "-v shows where it happened")
-    print(f"gpuwizard: {clean_line(str(error), 2000)}", file=sys.stderr)  # noqa: T201 - a front end
+    what = clean_line(without_passwords(str(error)), 2000)
+    print(f"gpuwizard: {what}", file=sys.stderr)  # noqa: T201 - a front end
     print(f"  try: {clean_line(remedy, 2000)}", file=sys.stderr)  # noqa: T201 - a front end
     return error.exit_code
 
@@ -259,10 +272,18 @@ def _log_to(path: str | None) -> None:
     if path is None:
         logging.getLogger().addHandler(logging.NullHandler())
         return
+    from gpuwizard.redact import without_secrets
+
+    class Redacted(logging.Formatter):
+        """What libraries say, tracebacks too, without secrets and control characters."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return clean(without_secrets(super().format(record)))
+
     try:
-        logging.basicConfig(
-            filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-        )
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(Redacted("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     except OSError as error:
         raise UsageError(
             f"the log file cannot be written: {error.strerror}", where=path, remedy="choose another path"
@@ -296,6 +317,10 @@ def _dispatch(command: str | None, arguments: argparse.Namespace) -> int:
         from gpuwizard import runs
 
         return _run(getattr(runs, f"{command}_command")(arguments))
+    if command == "uninstall":
+        from gpuwizard.uninstall import uninstall_command
+
+        return _run(uninstall_command(arguments))
     from gpuwizard import commands, unattended
 
     if command in (None, "demo"):

@@ -34,6 +34,7 @@ __all__ = [
     "monitor_command",
     "plan_command",
     "progress",
+    "show_plan",
     "validate_command",
 ]
 
@@ -104,7 +105,7 @@ async def apply_command(arguments: argparse.Namespace) -> int:
         take_hosts(session, answers.hosts)
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
         if arguments.dry_run or not arguments.json:
-            _show_plan(plan, as_json=arguments.json)
+            show_plan(plan, as_json=arguments.json)
         if arguments.dry_run:
             return 0 if plan.empty else PENDING
         if not plan.empty and not arguments.yes:
@@ -113,7 +114,8 @@ async def apply_command(arguments: argparse.Namespace) -> int:
             return await _apply(session, plan, emit, people=not arguments.json)
 
 
-def _show_plan(plan: Plan, *, as_json: bool) -> None:
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print a plan: for people, or as the document."""
     from gpuwizard.plan.jsonable import plan_json
 
     if as_json:

@@ -50,8 +50,8 @@ def _words(event: Event) -> str:
             return f"{state}: {message}" if message else state
         case LogLine(_, _, text):
             return text
-        case Waiting(_, _, condition, last_seen, elapsed, limit):
-            return f"waiting until {condition} ({last_seen}; {elapsed:.0f} of {limit:.0f} s)"
+        case Waiting():
+            return _wait(event)
         case PodProgress(_, namespace, pod, phase, reason, message):
             why = ": ".join(part for part in (reason, message) if part)
             return f"pod {namespace}/{pod} {phase}" + (f" ({why})" if why else "")
@@ -66,6 +66,12 @@ def _words(event: Event) -> str:
             return message if level == "info" else f"{level}: {message}"
         case _:
             assert_never(event)
+
+
+def _wait(event: Waiting) -> str:
+    time = f"{event.elapsed:.0f} of {event.limit:.0f} s" if event.limit else f"{event.elapsed:.0f} s"
+    line = f"waiting until {event.condition} ({event.last_seen}; {time})"
+    return f"{line}; likely: {event.likely}" if event.likely else line
 
 
 def event_json(event: Event, time: datetime) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A wait that explains itself: the condition, the last value seen, elapsed and limit in seconds."""
+    """A wait that explains itself: the condition, the last value seen, elapsed and limit in seconds (0: it has none),
+    and the next likely cause: why it still waits, or what it waits to rule out (`work/likely.py`)."""
 
     host: str | None
     stage: Stage
@@ -72,6 +73,7 @@ class Waiting:
     last_seen: str
     elapsed: float
     limit: float
+    likely: str = ""
 
 
 @dataclass(frozen=True, slots=True)

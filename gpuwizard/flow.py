@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from gpuwizard.monitor.model import Sample
     from gpuwizard.work.apply import Report
     from gpuwizard.work.pods import PodView
+    from gpuwizard.work.stale import Look
 
 __all__ = [
+    "both",
     "close",
     "connect_cluster",
     "connect_options",
     "make_plan",
+    "may_change",
     "monitor",
     "open_journal",
     "probe",
@@ -104,23 +107,24 @@ async def run_plan(session: Session, emit: Emit, ask: Asker, resume: str | None 
     plan = session.plan
     if plan is None:
         raise RefusedError("there is no plan to apply", remedy="make a plan first")
-    _may_change(session)
+    may_change(session)
     with open_journal(session, resume=resume) as journal:
-        both = _both(emit, journal.emit)
-        both(StageChanged("apply", "started", plan.hash))
+        told = both(emit, journal.emit)
+        told(StageChanged("apply", "started", plan.hash))
         session.report = await apply_plan(
             plan,
             session.transports,
             session.cluster,
             session.resolved_answers,
             session.run_id or "",
-            both,
+            told,
             ask,
             session.clock,
             journal,
+            looks=_looks(session),
             resumed=resume is not None,
         )
-        both(StageChanged("apply", "finished"))
+        told(StageChanged("apply", "finished"))
     return session.report
 
 
@@ -129,28 +133,35 @@ async def roll_back(session: Session, run: "RunRecord", emit: Emit, ask: Asker, 
     `resume` is the rollback of it that was cut."""
     from gpuwizard.work.rollback import rollback
 
-    _may_change(session)
+    may_change(session)
     await connect_cluster(session, emit)
     with open_journal(session, rolls_back=run.id, resume=resume) as journal:
-        both = _both(emit, journal.emit)
-        both(StageChanged("rollback", "started", run.id))
+        told = both(emit, journal.emit)
+        told(StageChanged("rollback", "started", run.id))
         session.report = await rollback(
             run,
             session.transports,
             session.cluster,
             session.answers,
             session.run_id or "",
-            both,
+            told,
             ask,
             session.clock,
             journal,
             resumed=resume is not None,
         )
-        both(StageChanged("rollback", "finished"))
+        told(StageChanged("rollback", "finished"))
     return session.report
 
 
-def _may_change(session: Session) -> None:
+def _looks(session: Session) -> "dict[str, Look]":
+    from gpuwizard.work.stale import Look
+
+    records = session.hosts.values()
+    return {r.name: Look(r.probe, r.since - (r.seconds or 0.0)) for r in records if r.probe is not None}
+
+
+def may_change(session: Session) -> None:
     """Raise RefusedError when the simulated hosts could not be kept away from this machine."""
     if session.fleet is not None and session.fleet.can_apply is not None:
         raise RefusedError(
@@ -160,7 +171,9 @@ def _may_change(session: Session) -> None:
         )
 
 
-def _both(first: Emit, second: Emit) -> Emit:
+def both(first: Emit, second: Emit) -> Emit:
+    """Tell every event to both."""
+
     def emit(event: Event) -> None:
         first(event)
         second(event)

@@ -1,8 +1,9 @@
 """Runs on disk: what a run set out to do, how each host ended, and every event as a JSON line.
 
 One folder per run under the state directory, readable by its owner only: ``runs/ID/run.json``,
-``runs/ID/events.jsonl`` (`gpuwizard.event/1`) and, until the run has ended, ``runs/ID/run.plan``: the plan itself, so
-that a run that was cut can go on. The hosts keep their own record; this one names the hosts to ask.
+``runs/ID/events.jsonl`` (`gpuwizard.event/1`), ``runs/ID/README.txt`` with what a person needs to undo it by hand and,
+until the run has ended, ``runs/ID/run.plan``: the plan itself, so that a run that was cut can go on. The hosts keep
+their own record; this one names the hosts to ask.
 """
 
 import contextlib
@@ -13,19 +14,22 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from gpuwizard.actions import Action, WriteFile
+from gpuwizard.actions import Action
 from gpuwizard.answers.model import Answers
+from gpuwizard.by_hand import write_manual
 from gpuwizard.clock import Clock, SystemClock
 from gpuwizard.describe import event_json
 from gpuwizard.errors import RefusedError, UsageError
-from gpuwizard.events import Event, HostOutcome
+from gpuwizard.events import Event, HostOutcome, Note
 from gpuwizard.facts.cluster import ObjectKey
 from gpuwizard.plan.model import Plan
 from gpuwizard.plan.store import load_plan, save_plan
+from gpuwizard.run_parts import files_of, part_in, parts_of
 from gpuwizard.run_record import OPEN, CordonRecord, LabelRecord, ObjectRecord, RunHost, RunRecord
 
 __all__ = [
@@ -140,25 +144,41 @@ class Journal:
                 "name": h.name,
                 "node": h.node_name,
                 "control_plane": h.control_plane,
-                "files": _files(h.actions),
+                "files": files_of(h.actions),
                 "actions": [a.id for a in h.actions],
                 "does": [a.summary for a in h.actions],
+                "parts": parts_of(self._record["id"], h),
             }
             for h in plan.hosts
         ]
+        self._record["uninstalls"] = plan.uninstalls
         self._record["planned_objects"] = [
             {"key": [a.key.api_version, a.key.kind, a.key.namespace, a.key.name], "before": a.before, "after": a.after}
             for a in plan.cluster.actions
         ]
         self._save()
+        for host in plan.hosts:
+            for action in host.actions:
+                self.emit(_set_out(host.name, action))
+        self._tell()
 
-    def begin_rollback(self, hosts: Iterable[str], answers: Answers) -> None:
-        """Write down which hosts a rollback is about. One that goes on has done so already."""
+    def begin_rollback(self, hosts: Iterable[RunHost], answers: Answers) -> None:
+        """Write down which hosts of an earlier run a rollback is about. One that goes on has done so already."""
         if self._record["hosts"]:
             return
         self._record["answers"] = answers.model_dump(mode="json")
-        self._record["hosts"] = [{"name": name} for name in hosts]
+        self._record["hosts"] = [
+            {
+                "name": h.name,
+                "node": h.node,
+                "control_plane": h.control_plane,
+                "does": list(reversed(h.does)),
+                "parts": [asdict(part) for part in h.parts],
+            }
+            for h in hosts
+        ]
         self._save()
+        self._tell()
 
     def host(self, outcome: HostOutcome) -> None:
         """One host has ended."""
@@ -182,8 +202,8 @@ class Journal:
         self._record["objects"] += [o for o in self._record.get("planned_objects", ()) if o["key"] == wanted]
         self._save()
 
-    def label_set(self, node: str, key: str, before: str | None, after: str) -> None:
-        """One node label was set."""
+    def label_set(self, node: str, key: str, before: str | None, after: str | None) -> None:
+        """One node label was set, or taken away."""
         self._record["labels"].append({"node": node, "key": key, "before": before, "after": after})
         self._save()
 
@@ -223,6 +243,12 @@ class Journal:
         self._record["finished"] = _time(self._clock)
         self._save()
         self._tidy()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Write down for a person how the run is undone by hand. The run does not depend on it."""
+        with contextlib.suppress(OSError):
+            write_manual(self.folder, _record(self._record, running=False))
 
     def _tidy(self) -> None:
         """Without its plan a run cannot go on; with it the bytes of files lie about."""
@@ -258,7 +284,11 @@ def find_run(state_dir: Path, run_id: str) -> RunRecord:
     matching = [r for r in runs if r.id == run_id] or [r for r in runs if r.id.startswith(run_id)]
     if len(matching) != 1:
         what = "there is no run" if not matching else "more than one run begins with"
-        raise UsageError(f"{what} {run_id}", where=str(state_dir), remedy="`gpuwizard rollback` lists the runs")
+        raise UsageError(
+            f"{what} {run_id}",
+            where=str(state_dir),
+            remedy="`gpuwizard rollback` lists the runs of this machine; one of another is rolled back there",
+        )
     return matching[0]
 
 
@@ -301,16 +331,20 @@ def _user() -> str:
 
 
 def _read(path: Path) -> RunRecord:
-    data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return _record(json.loads(path.read_text(encoding="utf-8")), running=_running(path.parent))
+
+
+def _record(data: Mapping[str, Any], *, running: bool) -> RunRecord:
     return RunRecord(
         id=data["id"],
         started=data["started"],
         finished=data.get("finished"),
         user=data.get("user"),
         laptop=data.get("laptop"),
-        running=_running(path.parent),
+        running=running,
         plan_hash=data.get("plan_hash") or "",
         rolls_back=data.get("rolls_back"),
+        uninstalls=bool(data.get("uninstalls")),
         answers=Answers.model_validate(data["answers"]) if data.get("answers") else Answers(),
         hosts=tuple(
             RunHost(
@@ -322,27 +356,27 @@ def _read(path: Path) -> RunRecord:
                 does=tuple(h.get("does", ())),
                 outcome=h.get("outcome"),
                 reason=h.get("reason") or "",
+                parts=tuple(part_in(p) for p in h.get("parts", ())),
             )
             for h in data.get("hosts", ())
         ),
         labels=tuple(LabelRecord(e["node"], e["key"], e["before"], e["after"]) for e in data.get("labels", ())),
-        objects=tuple(ObjectRecord(ObjectKey(*o["key"]), o["before"], o["after"]) for o in data.get("objects", ())),
+        objects=_objects(data.get("objects", ())),
+        planned=_objects(data.get("planned_objects", ())),
         cordons=tuple(CordonRecord(e["host"], e["node"]) for e in data.get("cordons", ())),
         server=data.get("server"),
         cluster_error=data.get("cluster_error"),
     )
 
 
-def _files(actions: Iterable[Action]) -> list[Json]:
-    return [
-        {
-            "path": a.change.path,
-            "before": a.change.before.sha256 if a.change.before is not None else "absent",
-            "after": a.change.after.sha256 if a.change.after is not None else "absent",
-        }
-        for a in actions
-        if isinstance(a, WriteFile)
-    ]
+def _objects(entries: Iterable[Json]) -> tuple[ObjectRecord, ...]:
+    return tuple(ObjectRecord(ObjectKey(*o["key"]), o["before"], o["after"]) for o in entries)
+
+
+def _set_out(host: str, action: Action) -> Note:
+    """One action as an event: what is to be done, and to which bytes."""
+    (file, *_) = (*files_of([action]), {})
+    return Note("apply", f"to do: {action.summary}", host=host, data={"action": action.id, **file})
 
 
 def _time(clock: Clock) -> str:

@@ -19,12 +19,11 @@ from gpuwizard import flow
 from gpuwizard.answers.model import Answers
 from gpuwizard.errors import UsageError
 from gpuwizard.remote.target import parse_targets
-from gpuwizard.secret import Secret
+from gpuwizard.secret import SUDO_PASSWORD_VARIABLE, Secret
 from gpuwizard.session import Session
 
-__all__ = ["SUDO_PASSWORD_VARIABLE", "answers_from", "check_choices", "open_session", "state_directory", "take_hosts"]
+__all__ = ["answers_from", "check_choices", "open_session", "state_directory", "take_hosts"]
 
-SUDO_PASSWORD_VARIABLE = "GPUWIZARD_SUDO_PASSWORD"  # noqa: S105 - a name, not a password
 _CONNECTION_FLAGS = (
     "user",
     "identity",
@@ -142,15 +141,15 @@ def check_choices(session: Session, listed: Sequence[str]) -> None:
 
 
 def _passwords(session: Session, arguments: argparse.Namespace) -> None:
-    """Fill in the passwords that were announced by a flag, the environment or the answers file."""
-    variable = os.environ.pop(SUDO_PASSWORD_VARIABLE, None)
+    """Fill in the passwords that were announced by a flag, the environment (`cli.main` took it out) or the answers."""
+    variable: Secret | None = getattr(arguments, "inherited_sudo_password", None)
     command = session.answers.connection.sudo_password_command
     if arguments.ask_pass:
         session.password = _ask("login password: ")
     if arguments.ask_sudo_pass:
         session.sudo_password = _ask("sudo password: ")
     elif variable:
-        session.sudo_password = Secret(variable)
+        session.sudo_password = variable
     elif command:
         session.sudo_password = _from_command(command)
 

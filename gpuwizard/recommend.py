@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gpuwizard.answers.model import Answers
 from gpuwizard.facts.model import Probe
 from gpuwizard.flavours import STRATEGIES, strategies
+from gpuwizard.flavours.latent import waiting
 
 __all__ = ["ChoiceField", "Option", "choices", "host_strategy"]
 
@@ -56,6 +57,7 @@ def choices(probes: Mapping[str, Probe], answers: Answers) -> tuple[ChoiceField,
         _default_runtime(probes, answers),
         _cdi(probes, answers),
         _convert(probes, answers),
+        _latent(probes, answers),
         _sharing(gpus, answers),
         _switch(
             "kubernetes.manage",
@@ -210,6 +212,23 @@ def _convert(probes: Mapping[str, Probe], answers: Answers) -> ChoiceField:
         "false",
         f"{_names(hosts)} would be refused: read the diff before you consent" if hosts else "no host has one",
         "true" if answers.runtime.convert else "false",
+    )
+
+
+def _latent(probes: Mapping[str, Probe], answers: Answers) -> ChoiceField:
+    found = {n: waiting(r) for n, p in sorted(probes.items()) if (r := p.facts.kubelet_runtime) is not None}
+    hosts = [name for name, words in found.items() if words]
+    return ChoiceField(
+        "runtime.take_latent",
+        "Changes that wait for a restart",
+        "what was changed on a host since its runtime started: our restart would activate that as well",
+        (
+            Option("false", "leave them: those hosts are refused"),
+            Option("true", "take them into the plan", True, "a revert brings back only what is on the disk now"),
+        ),
+        "false",
+        f"{_names(hosts)}: {found[hosts[0]][0]}" if hosts else "nothing is known to wait on any host",
+        "true" if answers.runtime.take_latent else "false",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from gpuwizard.answers.model import Answers
 from gpuwizard.facts.cluster import ObjectKey
 
-__all__ = ["OPEN", "CordonRecord", "LabelRecord", "ObjectRecord", "RunHost", "RunRecord"]
+__all__ = ["OPEN", "CordonRecord", "LabelRecord", "ObjectRecord", "RunHost", "RunPart", "RunRecord"]
 
 Json = dict[str, Any]
 OPEN = ("reverting", "unconfirmed")
@@ -14,9 +14,22 @@ OPEN = ("reverting", "unconfirmed")
 
 
 @dataclass(frozen=True, slots=True)
+class RunPart:
+    """One guarded change on a host, as its run folder `id` there has it: rows (path, sha256 before, after) in their
+    order, first those that were written, then those that only stood by for a revert (`undo`)."""
+
+    id: str
+    files: tuple[tuple[str, str, str], ...] = ()
+    undo: tuple[tuple[str, str, str], ...] = ()
+    unit: str | None = None
+    verb: str = "restart"
+    snap: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunHost:
     """One host of a run. `files` are (path, sha256 before, sha256 after), `does` what was to be done in words;
-    `outcome` is None when it was not known when the run ended."""
+    `outcome` is None when it was not known when the run ended. `parts` say where its copies of files lie."""
 
     name: str
     node: str | None = None
@@ -26,16 +39,22 @@ class RunHost:
     does: tuple[str, ...] = ()
     outcome: str | None = None
     reason: str = ""
+    parts: tuple[RunPart, ...] = ()
+
+    @property
+    def touched(self) -> bool:
+        """True when something of the run may still be on this host, as far as this record knows."""
+        return bool(self.actions) and self.outcome not in ("unchanged", "refused", "unreachable", "rolled-back")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRecord:
-    """A node label that the run set."""
+    """A node label that the run set, or without `after` took away."""
 
     node: str
     key: str
     before: str | None
-    after: str
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +78,8 @@ class ObjectRecord:
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """One run as it lies on disk. `rolls_back` is the id of the run that it put back, for a rollback; `user` and
-    `laptop` are who began it, and where. `running`: a gpuwizard of this machine is at work on it."""
+    `laptop` are who began it, and where. `running`: a gpuwizard of this machine is at work on it. `planned` are the
+    objects that it set out to apply, `objects` those that it did."""
 
     id: str
     started: str
@@ -69,13 +89,20 @@ class RunRecord:
     running: bool = False
     plan_hash: str = ""
     rolls_back: str | None = None
+    uninstalls: bool = False
     answers: Answers = field(default_factory=Answers)
     hosts: tuple[RunHost, ...] = ()
     labels: tuple[LabelRecord, ...] = ()
     objects: tuple[ObjectRecord, ...] = ()
+    planned: tuple[ObjectRecord, ...] = ()
     cordons: tuple[CordonRecord, ...] = ()
     server: str | None = None
     cluster_error: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """``apply``, ``rollback`` or ``uninstall``."""
+        return "rollback" if self.rolls_back else "uninstall" if self.uninstalls else "apply"
 
     @property
     def cut(self) -> bool:
@@ -94,22 +121,13 @@ class RunRecord:
             "running": self.running,
             "cut": self.cut,
             "plan_hash": self.plan_hash,
+            "kind": self.kind,
             "rolls_back": self.rolls_back,
             "hosts": [
                 {"name": h.name, "outcome": h.outcome, "reason": h.reason, "changes": list(h.does)} for h in self.hosts
             ],
             "cordons": [cordon.node for cordon in self.cordons],
+            "labels": [{"node": e.node, "key": e.key, "before": e.before, "after": e.after} for e in self.labels],
+            "objects": [str(entry.key) for entry in self.objects],
             "cluster_error": self.cluster_error,
         }
-
-    def line(self) -> str:
-        """The run in one line of a list."""
-        counts: dict[str, int] = {}
-        for host in self.hosts:
-            word = host.outcome or "unknown"
-            counts[word] = counts.get(word, 0) + 1
-        ended = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "no hosts"
-        what = f"rollback of {self.rolls_back}" if self.rolls_back else "apply"
-        state = " (is running)" if self.running else "" if self.finished else " (was cut)"
-        cordons = f" (still cordons {', '.join(c.node for c in self.cordons)})" if self.cordons else ""
-        return f"{self.id}  {self.started}  {what}: {ended}{state}{cordons}"

@@ -1,16 +1,19 @@
 """The commands about runs that have been: list them, put one back, go on with one that was cut."""
 
 import argparse
+import shutil
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from gpuwizard import flow, show
 from gpuwizard.errors import RefusedError, UnreachableError
-from gpuwizard.events import Emit
+from gpuwizard.events import Emit, Note
 from gpuwizard.journal import RunRecord, find_run, list_runs, plan_of
 from gpuwizard.opening import answers_from, open_session, take_hosts
 from gpuwizard.plan.model import Plan
+from gpuwizard.remote.target import parse_targets
+from gpuwizard.run_scope import part_of
 from gpuwizard.session import Session
 from gpuwizard.unattended import (
     Unattended,
@@ -22,6 +25,7 @@ from gpuwizard.unattended import (
     say_json,
     told_how_to_undo,
 )
+from gpuwizard.uninstalling import run_uninstall
 
 __all__ = ["resume_command", "rollback_command"]
 
@@ -29,11 +33,11 @@ _UNTOUCHED = ("unchanged", "refused", "unreachable")
 
 
 async def rollback_command(arguments: argparse.Namespace) -> int:
-    """`gpuwizard rollback [RUN]`: list the runs, or put back what one changed."""
+    """`gpuwizard rollback [RUN [HOST…]]`: list the runs, or put back what one changed, everywhere or on some hosts."""
     if not arguments.words:
         async with open_session(arguments) as session:
             return _list_runs(session.state_dir, as_json=arguments.json)
-    return await _roll_back(arguments, arguments.words[0])
+    return await _roll_back(arguments, arguments.words[0], arguments.words[1:])
 
 
 def _list_runs(state_dir: Path, *, as_json: bool) -> int:
@@ -43,26 +47,36 @@ def _list_runs(state_dir: Path, *, as_json: bool) -> int:
         return 0
     if not runs:
         say("no run has changed anything yet")
-    for run in runs:
-        say(run.line())
+    elif sys.stdout.isatty():
+        for line in show.run_blocks(runs, shutil.get_terminal_size().columns):
+            say(line)
+    else:
+        for run in runs:
+            say(show.run_line(run, runs))
     return 0
 
 
-async def _roll_back(arguments: argparse.Namespace, run_id: str) -> int:
+async def _roll_back(arguments: argparse.Namespace, run_id: str, hosts: Sequence[str]) -> int:
     async with open_session(arguments) as session:
-        run = find_run(session.state_dir, run_id)
+        whole = find_run(session.state_dir, run_id)
+        _check_kind(whole)
+        names = [target.name for target in parse_targets(hosts)]
+        run, keep = part_of(whole, names, list_runs(session.state_dir))
         session.answers = answers_from(arguments, run.answers)
         changed = {host.name for host in run.hosts if host.actions and host.outcome not in _UNTOUCHED}
         if not changed and not run.objects and not run.labels and not run.cordons:
             if not arguments.json:
-                say(f"run {run.id} changed nothing: there is nothing to put back")
+                there = f" on {show.listed(names)}" if names else ""
+                say(f"run {run.id} changed nothing{there}: there is nothing to put back")
             return 0
         take_hosts(session, run.answers.hosts)
         session.hosts = {name: record for name, record in session.hosts.items() if name in changed}
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
         if not arguments.yes:
             await confirm(f"this puts back what run {run.id} changed on {show.count(len(session.hosts), 'host')}")
-        with told_how_to_undo(session):
+        if keep and whole.objects:
+            emit(Note("rollback", f"the cluster's objects stay: {show.listed(keep)} still {_keeps(keep)} the run"))
+        with told_how_to_undo(session, f"{session.rollback_command} {run.id}"):
             await flow.probe(session, emit, Unattended())
             complain_of(session)
             await flow.roll_back(session, run, emit, Unattended())
@@ -70,6 +84,20 @@ async def _roll_back(arguments: argparse.Namespace, run_id: str) -> int:
             for line in show.summary_lines(session, undo=False):
                 say(line)
         return exit_code(session)
+
+
+def _keeps(hosts: Sequence[str]) -> str:
+    return "has" if len(hosts) == 1 else "have"
+
+
+def _check_kind(run: RunRecord) -> None:
+    """Raise RefusedError for a run that took others back: what it took away is made by a plan."""
+    if run.rolls_back is None and not run.uninstalls:
+        return
+    what = f"a rollback of {run.rolls_back}" if run.rolls_back else "an uninstall"
+    raise RefusedError(
+        f"run {run.id} is {what}: it is not rolled back", remedy="gpuwizard plan makes the changes anew, after a look"
+    )
 
 
 async def resume_command(arguments: argparse.Namespace) -> int:
@@ -85,10 +113,10 @@ async def resume_command(arguments: argparse.Namespace) -> int:
         emit = printer(as_json=arguments.json, session=session, verbose=arguments.verbose)
         if not arguments.yes:
             await confirm(f"this goes on with run {run.id} of {run.started} on {show.count(len(run.hosts), 'host')}")
-        with told_how_to_undo(session):
+        with told_how_to_undo(session, "" if run.kind == "apply" else f"gpuwizard resume {run.id}"):
             code = await _resume(session, run, plan, emit)
         if not arguments.json:
-            for line in show.summary_lines(session, undo=run.rolls_back is None):
+            for line in show.summary_lines(session, undo=run.kind == "apply"):
                 say(line)
         return code
 
@@ -124,18 +152,17 @@ async def _resume(session: Session, run: RunRecord, plan: Plan | None, emit: Emi
     if session.hosts and not session.transports:
         return UnreachableError.exit_code
     if run.rolls_back is not None:
-        undone = _only(find_run(session.state_dir, run.rolls_back), [host.name for host in run.hosts])
+        names = [host.name for host in run.hosts]
+        earlier = [other for other in list_runs(session.state_dir) if other.id != run.id]
+        undone, _ = part_of(find_run(session.state_dir, run.rolls_back), names, earlier)
         await flow.roll_back(session, undone, emit, Unattended(), resume=run.id)
         return exit_code(session)
     await flow.connect_cluster(session, emit)
+    if run.uninstalls:
+        session.plan = plan
+        await run_uninstall(session, emit, Unattended(), resume=run.id)
+        return exit_code(session)
     session.plan = plan  # after the look at the hosts, which drops every plan
     await flow.run_plan(session, emit, Unattended(), resume=run.id)
     await flow.run_validation(session, emit)
     return exit_code(session)
-
-
-def _only(run: RunRecord, names: Sequence[str]) -> RunRecord:
-    """The part of a run that is about these hosts. Objects of the cluster are part of it only with all its hosts."""
-    hosts = tuple(host for host in run.hosts if host.name in names)
-    whole = len(hosts) == len(run.hosts)
-    return replace(run, hosts=hosts, objects=run.objects if whole else ())

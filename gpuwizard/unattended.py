@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,12 +14,13 @@ from gpuwizard import flow, show
 from gpuwizard.clean import clean_line
 from gpuwizard.describe import describe, event_json
 from gpuwizard.errors import GpuwizardError, InterruptedRunError, RefusedError, UnreachableError, UsageError
-from gpuwizard.events import Choice, Emit, Event, SecretPrompt
+from gpuwizard.events import Choice, Emit, Event, SecretPrompt, Waiting
 from gpuwizard.opening import open_session
 from gpuwizard.pages import PAGES
 from gpuwizard.plan.model import Plan
 from gpuwizard.secret import Secret
 from gpuwizard.session import Session
+from gpuwizard.show.waits import TellWaits, folded
 
 __all__ = [
     "Unattended",
@@ -49,13 +51,19 @@ class Unattended:
 
 
 def printer(*, as_json: bool, session: Session, verbose: bool = False) -> Emit:
-    """An emitter that prints events to stdout: one line each, or one JSON object each (`gpuwizard.event/1`)."""
+    """An emitter that prints events to stdout: one line each, or one JSON object each (`gpuwizard.event/1`). A wait
+    that goes on is told again only when there is something new, or much later; in a terminal it is folded."""
+    waits = TellWaits(verbose=verbose)
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def emit(event: Event) -> None:
         session.events.append(event)
         with contextlib.suppress(OSError):  # a full disk or a reader that left must not stop a run half-way
             if as_json:
                 say_json(event_json(event, session.clock.now()))
+            elif isinstance(event, Waiting):
+                if line := waits.line(event):
+                    say(folded(line, columns) if columns else line)
             elif line := describe(event, verbose=verbose):
                 say(line)
 
@@ -117,16 +125,17 @@ async def confirm(what: str) -> None:
 
 
 @contextlib.contextmanager
-def told_how_to_undo(session: Session) -> Iterator[None]:
-    """A run that is stopped ends with 130 and says how what it had done already is put back."""
+def told_how_to_undo(session: Session, go_on: str = "") -> Iterator[None]:
+    """A run that is stopped ends with 130 and says how what it had done already is put back; one that takes others back
+    names the command `go_on`, which does the rest."""
     try:
         yield
     except asyncio.CancelledError:
         if session.run_id is None:
             raise InterruptedRunError("interrupted before anything was changed", remedy="run it again") from None
-        undo = f"{session.rollback_command} {session.run_id}"
+        undo = f"`{session.rollback_command} {session.run_id}` puts back what was confirmed"
         raise InterruptedRunError(
-            "interrupted", where=f"run {session.run_id}", remedy=f"`{undo}` puts back what was confirmed"
+            "interrupted", where=f"run {session.run_id}", remedy=f"`{go_on}` does the rest" if go_on else undo
         ) from None
 
 

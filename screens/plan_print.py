@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpuwizard.actions import Refusal
-from gpuwizard.clean import clean_line
+from gpuwizard.clean import clean, clean_line
 from gpuwizard.plan.diff import DiffLine
 from gpuwizard.plan.groups import HostGroup, group_hosts
 from gpuwizard.plan.model import Plan
@@ -45,9 +45,9 @@ def print_plan(plan: Plan) -> None:
         console.print(_group(group, console.width))
         console.print()
     cluster = plan.cluster
-    if cluster.actions or cluster.refusals:
+    if cluster.actions or cluster.refusals or cluster.notes:
         console.print(Text(clean_line(f"cluster {cluster.server or ''}".rstrip()), "bold"))
-        console.print(Group(*_refusals(cluster.refusals), *_steps(cluster_steps(cluster))))
+        console.print(Group(*_refusals(cluster.refusals), *_notes(cluster.notes), *_steps(cluster_steps(cluster))))
         console.print()
     console.print(Text(plan_total(plan), "bold"))
 
@@ -114,8 +114,15 @@ class _Folded:
 def _refusals(refusals: Iterable[Refusal]) -> Iterator[RenderableType]:
     for refusal in refusals:
         yield _hanging("✗", Text(clean_line(refusal.why, 2000)), "red", 2)
+        for line in refusal.detail.splitlines():
+            yield _indented(6, _Folded(Text(clean(line))))
         if refusal.remedy:
             yield _indented(4, Text(f"try: {clean_line(refusal.remedy, 2000)}"))
+
+
+def _notes(notes: Iterable[str]) -> Iterator[RenderableType]:
+    for note in notes:
+        yield _hanging("·", Text(clean_line(note, 2000)), "dim", 2)
 
 
 def _hanging(mark: str, text: Text, style: str, indent: int = 0) -> RenderableType:

@@ -104,8 +104,11 @@ class Progress:
             case LogLine():
                 run.write(f"  {event.text}")
             case Waiting():
-                if run.waiting is None or run.waiting.last_seen != event.last_seen:
+                told = run.waiting
+                if told is None or (told.condition, told.last_seen) != (event.condition, event.last_seen):
                     run.write(f"… {event.condition}: {event.last_seen}")
+                if event.likely and (told is None or told.likely != event.likely):
+                    run.write(f"  likely: {event.likely}")
                 run.waiting = event
             case PodProgress():
                 reason = " · ".join(part for part in (event.reason, event.message) if part)

@@ -49,7 +49,7 @@ _TOPICS = (
     ("strategy", "Strategy", ("runtime.strategy",), ()),
     ("default", "Default runtime", ("runtime.default_runtime",), ()),
     ("sharing", "GPU sharing", ("sharing.mode",), (("sharing.replicas", "Pods per GPU"),)),
-    ("files", "Runtime files", ("runtime.cdi", "runtime.convert"), ()),
+    ("files", "Runtime files", ("runtime.cdi", "runtime.convert", "runtime.take_latent"), ()),
     (
         "cluster",
         "Cluster",
@@ -219,7 +219,8 @@ def _validation(_: Topic, answers: Answers) -> str:
 
 def _files(_: Topic, answers: Answers) -> str:
     cdi = "CDI on" if answers.runtime.cdi == "enable" else "CDI left"
-    return f"{cdi}, convert" if answers.runtime.convert else cdi
+    words = [cdi, *(["convert"] if answers.runtime.convert else [])]
+    return ", ".join([*words, *(["take waiting changes"] if answers.runtime.take_latent else [])])
 
 
 _SHORT = {

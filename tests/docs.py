@@ -35,6 +35,7 @@ Choices for single hosts, by name:
 strategy = "in-place"       # as runtime.strategy
 default_runtime = "nvidia"  # as runtime.default_runtime
 convert = true              # as runtime.convert
+take_latent = true          # as runtime.take_latent
 skip = true                 # look at it, change nothing
 ```
 """

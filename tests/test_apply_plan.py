@@ -297,3 +297,23 @@ async def test_a_time_limit_that_cannot_hold_is_refused_before_anything(folder: 
         with pytest.raises(UsageError, match="too short"):
             await w.apply(plan, confirm_timeout=60, unit_hold=30, node_hold=45)
         assert not w.tree("a").path("/var/lib/gpuwizard").exists()
+
+
+async def test_a_pod_that_ran_before_and_does_not_any_more_has_the_host_put_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(folder, "a") as w:
+        listed = w.cluster.list_pods
+
+        async def list_pods(namespace: str, label_selector: str = "", field_selector: str = "") -> Any:
+            if not field_selector.startswith("spec.nodeName="):
+                return await listed(namespace, label_selector, field_selector)
+            ready = "False" if b"nvidia" in (w.tree("a").root / "standin/live").read_bytes() else "True"
+            status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
+            return ({"metadata": {"namespace": "shop", "name": "web", "uid": "1"}, "status": status},)
+
+        monkeypatch.setattr(w.cluster, "list_pods", list_pods)
+        report = await w.apply(await w.plan(objects=False), node_hold=5)
+        assert report.outcomes["a"].outcome == "rolled-back"
+        assert report.outcomes["a"].reason == "what ran before does not run any more: shop/web (Running)"
+        assert w.tree("a").path(MAIN).read_bytes() == PLAIN

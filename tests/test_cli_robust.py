@@ -70,7 +70,7 @@ def test_a_word_that_is_no_text_is_refused_and_shown() -> None:
         (["check", "--answers", ""], "--answers has an empty value"),
         (["monitor", "--json", "--interval", "0", "gpu1"], "must be a number from 0.1 to 3600, not 0"),
         (["monitor", "--json", "--interval", "often", "gpu1"], "must be a number from 0.1 to 3600, not often"),
-        (["rollback", "2026", "gpu1"], "rollback takes one run, not 2026 gpu1"),
+        (["resume", "2026", "gpu1"], "resume takes one run, not 2026 gpu1"),
         (["demo", "mixed", "mixed"], "demo takes one fleet"),
         (["rollback", "2026", "--dry-run", "--yes"], "--dry-run is for"),
         (["--dry-run"], "--dry-run is for"),

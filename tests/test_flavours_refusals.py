@@ -9,7 +9,7 @@ from gpuwizard.actions import Activation, Check, EffectiveChange, HostChange, Ho
 from gpuwizard.answers.model import Answers, Runtime
 from gpuwizard.containerd import Effective, compare, effective
 from gpuwizard.facts.cluster import ClusterView, NodeView
-from gpuwizard.facts.model import Handler, Probe
+from gpuwizard.facts.model import Handler, HostState, Probe
 from gpuwizard.flavours import plan_host
 from gpuwizard.flavours.refusals import announced_changes, live_refusal, outcome_refusals
 from gpuwizard.plan.build import build_plan
@@ -163,3 +163,9 @@ def test_a_shim_that_came_before_us_is_not_ours_to_refuse() -> None:
     new = replace(before, runtimes=state(TEXT, "2.1.9").runtimes)
     found = outcome_refusals(new, after, RUNTIME_PATH, None, announced_changes(compare(new, after), None))
     assert [r.id for r in found] == ["removed-shim"]
+
+
+def test_a_host_without_systemd_is_refused_by_the_plan_itself() -> None:
+    for systemd, found in ((False, ["no-systemd"]), (True, []), (None, [])):
+        probe = containerd_host("1.7.24", {MAIN: TEXT}, state=HostState(systemd=systemd))
+        assert [r.id for r in plan_host("n1", probe, Answers()).refusals] == found

@@ -17,6 +17,8 @@ from gpuwizard.events import HostOutcome, Note
 from gpuwizard.facts.cluster import ObjectKey
 from gpuwizard.journal import Journal, find_run, list_runs, new_run_id
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
+from gpuwizard.run_record import RunHost
+from gpuwizard.show.runs import run_line
 from tests.guard_tree import MAIN, edit
 
 KEY = ObjectKey("node.k8s.io/v1", "RuntimeClass", "", "nvidia")
@@ -49,7 +51,7 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         assert journal.is_labelled("node-a", "gpuwizard.dev/gpu")
         running = find_run(tmp_path, "run-1")
         assert running.finished is None
-        assert "(is running)" in running.line()
+        assert "(is running)" in run_line(running)
         assert not running.cut
         journal.finish([HostOutcome("a", "confirmed"), HostOutcome("b", "unchanged", "no GPU")], None)
     run = find_run(tmp_path, "run-1")
@@ -63,7 +65,11 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert run.labels[0].before is None
     assert run.objects[0].key == KEY
     assert run.objects[0].after == "kind: RuntimeClass\n"
-    assert run.line() == "run-1  2026-11-21T01:02:03Z  apply: 1 confirmed, 1 unchanged"
+    who = f"{run.user}@{run.laptop}"
+    assert run_line(run) == (
+        f"run-1  2026-11-21T01:02:03Z  {who}  apply: 1 confirmed, 1 unchanged  "
+        "a (confirmed): change; b (unchanged): nothing; cluster: RuntimeClass nvidia"
+    )
     assert run.to_json()["hosts"][1] == {
         "name": "b",
         "outcome": "unchanged",
@@ -125,11 +131,11 @@ def test_ids_sort_by_time_and_fit_a_unit_name() -> None:
 
 def test_a_rollback_names_the_run_it_puts_back(tmp_path: Path) -> None:
     with Journal.open(tmp_path, "run-2", rolls_back="run-1") as journal:
-        journal.begin_rollback(["a"], Answers())
+        journal.begin_rollback([RunHost("a")], Answers())
         journal.host(HostOutcome("a", "confirmed", "", "rollback"))
     run = find_run(tmp_path, "run-2")
     assert run.rolls_back == "run-1"
-    assert "rollback of run-1: 1 confirmed" in replace(run, finished="x").line()
+    assert "rollback of run-1: 1 confirmed" in run_line(replace(run, finished="x"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -137,3 +143,22 @@ def test_a_state_directory_that_cannot_be_written_is_said(tmp_path: Path) -> Non
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="state directory"):
         Journal.open(tmp_path, "run-1")
+
+
+def test_every_action_is_a_line_with_its_hashes_before_it_is_done(tmp_path: Path) -> None:
+    with Journal.open(tmp_path, "run-1", clock=StoppedClock("2026-11-21T01:02:03")) as journal:
+        journal.begin(plan(), Answers())
+        lines = [json.loads(line) for line in (journal.folder / "events.jsonl").read_text().splitlines()]
+    (line,) = lines
+    change = edit(MAIN, b"password = 'hunter2'\n", b"x")
+    assert change.before is not None
+    assert change.after is not None
+    assert line["schema"] == "gpuwizard.event/1"
+    assert (line["host"], line["message"]) == ("a", "to do: change")
+    assert line["data"]["data"] == {
+        "action": "a:file",
+        "path": MAIN,
+        "before": change.before.sha256,
+        "after": change.after.sha256,
+    }
+    assert "hunter2" not in json.dumps(line)

@@ -3,25 +3,16 @@
 
 boot_unit() {
     shell=$(command -v sh)
-    unit=$(param unit)
     printf '[Unit]\nDescription=gpuwizard: put back the unconfirmed change of run %s\n' "$ID"
     printf 'ConditionPathExists=%s\n' "$RUN/armed"
     printf 'RequiresMountsFor=%s' "$RUN"
-    cut -f 7 "$RUN/table" | while read -r path; do
+    while IFS="$TAB" read -r _ _ _ _ _ _ path _; do
         printf ' "%s"' "${path%/*}"
-    done
+    done <"$RUN/table"
     printf '\n'
-    [ -z "$unit" ] || printf 'Before=%s\n' "$unit"
+    [ -z "$P_unit" ] || printf 'Before=%s\n' "$P_unit"
     printf '[Service]\nType=oneshot\nTimeoutStartSec=60\nExecStart=%s "%s" boot %s\n' "$shell" "$RUN/guard.sh" "$ID"
     printf '[Install]\nWantedBy=multi-user.target\n'
-}
-
-boot_unit_path() {
-    printf '%s' "$R/etc/systemd/system/gpuwizard-boot-$ID.service"
-}
-
-boot_unit_link() {
-    printf '%s' "$R/etc/systemd/system/multi-user.target.wants/gpuwizard-boot-$ID.service"
 }
 
 # Under the state lock, so that an interruption that comes meanwhile waits and then finds either nothing or all of it.
@@ -33,21 +24,21 @@ arm() {
 arm_now() {
     read_state
     [ "$STATE" = prepared ] || broken "the run is $STATE, not prepared"
-    planned=$(param boot)
-    [ -z "$planned" ] || [ "$planned" = "$(boot_id)" ] || out_of_date "the host was restarted since the plan was made"
-    time_out=$(param timeout)
-    boot_id >"$RUN/boot"
+    look_at_boot
+    [ -z "$P_boot" ] || [ "$P_boot" = "$BOOT" ] || out_of_date "the host was restarted since the plan was made"
+    time_out=$P_timeout
+    tick
+    printf '%s\n' "$BOOT" >"$RUN/boot"
     # The mark first: the boot unit looks for it, and clears away what an arming that died here has left.
-    printf '%s\n' "$(($(date +%s) + time_out))" >"$RUN/armed"
+    printf '%s\n' "$((NOW + time_out))" >"$RUN/armed"
     flush "$RUN/armed" "$RUN" || not_armed "the mark could not be written"
-    boot_unit >"$(boot_unit_path)" && flush "$(boot_unit_path)" || not_armed "the boot unit could not be written"
+    boot_unit >"$BOOT_UNIT" && flush "$BOOT_UNIT" || not_armed "the boot unit could not be written"
     ctl enable --no-reload --quiet "gpuwizard-boot-$ID.service" >>"$RUN/log" 2>&1 || :
-    [ -L "$(boot_unit_link)" ] || not_armed "the boot unit could not be enabled"
+    [ -L "$BOOT_LINK" ] || not_armed "the boot unit could not be enabled"
     systemd-run --quiet --collect --unit="gpuwizard-revert-$ID" --on-active="${time_out}s" \
         --timer-property=AccuracySec=1s --description="gpuwizard: revert of run $ID" \
         sh "$RUN/guard.sh" revert "$ID" "it was not confirmed within $time_out s" \
         >>"$RUN/log" 2>&1 </dev/null 8>&- || not_armed "the timer could not be started"
-    ctl is-active --quiet "gpuwizard-revert-$ID.timer" || not_armed "the timer does not run"
     write_state armed "" || not_armed "the state could not be written"
     say "step arm the host reverts by itself in $time_out s unless it is confirmed"
     status
@@ -68,7 +59,7 @@ not_armed() {
 
 # The files go first: a timer that fires now finds a state that forbids it to act.
 disarm() {
-    rm -f "$(boot_unit_link)" "$(boot_unit_path)" "$RUN/armed" "$RUN/reserve"
+    rm -f "$BOOT_LINK" "$BOOT_UNIT" "$RUN/armed" "$RUN/reserve"
     flush "$RUN"
     [ -n "$AT_BOOT" ] || ctl stop "gpuwizard-revert-$ID.timer" >/dev/null 2>&1 || :
 }
@@ -100,13 +91,15 @@ undo() {
     read_state
     case $STATE in
         armed | applying | healthy | reverting | revert-failed)
-            systemd-run --quiet --collect --unit="gpuwizard-undo-$ID-$(date +%s)" \
+            tick
+            systemd-run --quiet --collect --unit="gpuwizard-undo-$ID-$NOW" \
                 --description="gpuwizard: revert of run $ID" sh "$RUN/guard.sh" revert "$ID" "$1" \
                 >>"$RUN/log" 2>&1 </dev/null || broken "the revert could not be started: it comes by itself in time"
             # Until the state says so, a watcher would take the old state for the end.
             patience=20
             while read_state && [ "$patience" -gt 0 ]; do
                 case $STATE in armed | applying | healthy) ;; *) break ;; esac
+                say "wait $((20 - patience)) 20 the revert begins | the run is $STATE |"
                 patience=$((patience - 1))
                 sleep 1
             done
@@ -118,7 +111,9 @@ undo() {
 # Has every file the bytes that we wrote? Who wrote others meanwhile must be told, not confirmed.
 still_ours() {
     while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
-        [ "$KIND" = write ] && [ "$(sha_of "$TARGET")" != "$AFTER" ] || continue
+        [ "$KIND" = write ] || continue
+        look_at_sha "$TARGET"
+        [ "$SHA" != "$AFTER" ] || continue
         WHY="$CONFIGURED was changed by somebody else after it was written"
         return 1
     done <"$RUN/table"
@@ -127,14 +122,16 @@ still_ours() {
 # The last look before the point of no return; the unit must be the very process that was found healthy.
 still_well() {
     still_ours || return 1
-    [ -n "$(param unit)" ] || return 0
+    [ -n "$P_unit" ] || return 0
     read -r up_pid up_restarts <"$RUN/up" || return 1
-    unit_state "$(param unit)"
+    unit_state "$P_unit"
     if [ "$ACTIVE" != active ] || [ "$PID" != "$up_pid" ] || [ "$RESTARTS" != "$up_restarts" ]; then
-        WHY="$(param unit) was restarted after it was found healthy"
+        WHY="$P_unit was restarted after it was found healthy"
         return 1
     fi
-    [ "$(wanted_cri)" != ok ] || [ "$(cri_state)" = ok ] || { WHY="the CRI plugin is no longer ok"; return 1; }
+    [ -n "$P_socket" ] && [ "$P_cri" = ok ] || return 0
+    look_at_cri
+    [ "$CRI" = ok ] || { WHY="the CRI plugin is no longer ok"; return 1; }
 }
 
 confirm() {
@@ -157,29 +154,35 @@ confirm() {
 status() {
     read_state
     say "state $STATE $SINCE $REASON"
-    [ ! -r "$RUN/armed" ] || say "deadline $(($(cat "$RUN/armed") - $(date +%s)))"
-    [ ! -r "$RUN/boot" ] || [ "$(cat "$RUN/boot")" = "$(boot_id)" ] || say "rebooted"
+    if first_line "$RUN/armed"; then
+        tick
+        say "deadline $((LINE - NOW))"
+    fi
+    look_at_boot
+    ! first_line "$RUN/boot" || [ "$LINE" = "$BOOT" ] || say "rebooted"
     [ ! -s "$RUN/failure" ] || say "failure $(one_line <"$RUN/failure")"
 }
 
 # Print the log from line $1 on, until the run needs us ("healthy") or is over.
 watch() {
-    line=$1
+    skipped=1 partial='' looks=0
     while :; do
         read_state
         seen=$STATE
-        # Whole lines only, and no file of our own: a link that is cut now leaves nothing behind.
-        whole=$(($(wc -l <"$RUN/log")))
-        if [ "$whole" -ge "$line" ]; then
-            sed -n "$line,${whole}s|^|@log |p" "$RUN/log"
-            line=$((whole + 1))
-        fi
+        # The log is read on and on by the shell itself; no file of our own: a link that is cut now leaves nothing behind.
+        while IFS= read -r line <&5 || { partial=$partial$line && false; }; do
+            [ "$skipped" -lt "$1" ] || say "log $partial$line"
+            skipped=$((skipped + 1)) partial=''
+        done
         case $seen in
             healthy | confirmed | reverted | revert-failed | abandoned | none) break ;;
-            armed | applying) stopped "go" && break ;;
+            armed | applying)
+                looks=$((looks + 1))
+                [ "$((looks % 5))" != 0 ] || ! stopped "go" || break
+                ;;
         esac
         sleep 1
-    done
+    done 5<"$RUN/log"
     status
 }
 

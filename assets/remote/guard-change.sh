@@ -10,18 +10,19 @@ restart_unit() {
 }
 
 restart_now() {
-    unit_state "$(param unit)"
-    printf '%s %s\n' "$(date +%s)" "$PID" >"$RUN/activated" && flush "$RUN/activated" || return 1
+    unit_state "$P_unit"
+    tick
+    printf '%s %s\n' "$NOW" "$PID" >"$RUN/activated" && flush "$RUN/activated" || return 1
     # Nobody is asked: the unit watches its files, and has seen the change by now or will in a moment.
-    [ "$(param verb)" != watched ] || return 0
-    ctl reset-failed "$(param unit)" >/dev/null 2>&1 || :
-    if [ "$(param verb)" = snap-restart ] &&
-        snap restart --no-wait "$(param snap)" >/dev/null 2>"$RUN/restart.err" </dev/null 7>&- 8>&- 9>&-; then
+    [ "$P_verb" != watched ] || return 0
+    ctl reset-failed "$P_unit" >/dev/null 2>&1 || :
+    if [ "$P_verb" = snap-restart ] &&
+        snap restart --no-wait "$P_snap" >/dev/null 2>"$RUN/restart.err" </dev/null 7>&- 8>&- 9>&-; then
         return 0
     fi
     # Newer systemd advises a daemon-reload here, which must not happen; what matters is seen by looking.
-    ctl restart --no-block "$(param unit)" >/dev/null 2>"$RUN/restart.err" || {
-        WHY="$(param unit) could not be restarted: $(one_line <"$RUN/restart.err")"
+    ctl restart --no-block "$P_unit" >/dev/null 2>"$RUN/restart.err" || {
+        WHY="$P_unit could not be restarted: $(one_line <"$RUN/restart.err")"
         return 1
     }
 }
@@ -34,7 +35,7 @@ old_pid() {
 # A watching unit may have restarted its runtime before we came to look: what counts is the process of before the run.
 pid_before() {
     old_pid
-    [ "$(param verb)" != watched ] || OLD_PID=$(param pid0)
+    [ "$P_verb" != watched ] || OLD_PID=$P_pid0
 }
 
 # One attempt at the change; WHY says what failed. 9: a revert has begun, everything is its business now.
@@ -46,17 +47,19 @@ change() {
         change_one replace_row || return
     done <"$RUN/table"
     drop_folders "$RUN/unmake"
-    unit=$(param unit)
+    unit=$P_unit
     [ -n "$unit" ] || return 0
-    if [ "$(param verb)" = watched ]; then
+    if [ "$P_verb" = watched ]; then
         note "step restart $unit sees the change and restarts its runtime by itself"
     else
         note "step restart $unit"
     fi
     change_one restart_unit || return
     pid_before
-    note "step health $unit must come up within $(param limit) s and stay up for $(param hold) s"
-    stay_up "$(param limit)" "$(param hold)" "$(wanted_cri)"
+    note "step health $unit must come up within $P_limit s and stay up for $P_hold s"
+    wanted=any
+    [ -z "$P_socket" ] || wanted=$P_cri
+    stay_up "$P_limit" "$P_hold" "$wanted"
     case $? in
         0) ;;
         9) return 9 ;;
@@ -69,13 +72,8 @@ change() {
     printf '%s %s\n' "$up_pid" "$up_restarts" >"$RUN/up"
 }
 
-wanted_cri() {
-    if [ -n "$(param socket)" ]; then param cri; else echo any; fi
-}
-
 # Run one step under the state lock; what it says of a failure has to cross the subshell.
 change_one() {
-    rm -f "$RUN/why"
     locked step_under_lock "$1"
     status=$?
     [ "$status" = 0 ] || WHY=$(cat "$RUN/why" 2>/dev/null)
@@ -156,22 +154,23 @@ restore_all() {
 
 # Restart when the runtime may have seen the change, and see that it is as well as it was before.
 well_again() {
-    unit=$(param unit)
+    unit=$P_unit
     [ -n "$unit" ] && [ -z "$AT_BOOT" ] || return 0
     unit_state "$unit"
-    if [ ! -e "$RUN/activated" ] && [ "$PID" = "$(param pid0)" ] && [ "$(param verb)" != watched ]; then
+    if [ ! -e "$RUN/activated" ] && [ "$PID" = "$P_pid0" ] && [ "$P_verb" != watched ]; then
         return 0
     fi
     note "step revert-restart $unit"
     restart_now || return 1
-    [ "$(param active0)" = active ] || return 0
+    [ "$P_active0" = active ] || return 0
     old_pid
-    if [ "$(param verb)" = watched ]; then
+    if [ "$P_verb" = watched ]; then
+        waiting 0 "$WATCHED" "$unit takes the files up" "it watches them"
         sleep "$WATCHED"
         OLD_PID=0
     fi
     cri=any
-    [ "$(param cri0)" != ok ] || cri=ok
+    [ "$P_cri0" != ok ] || cri=ok
     stay_up 90 5 "$cri" && return 0
     last_words "$unit"
     return 1
@@ -179,7 +178,9 @@ well_again() {
 
 # At the next boot, before the runtime starts: files only, no systemctl at all.
 at_boot() {
-    if [ "$(boot_id)" = "$(cat "$RUN/boot")" ]; then
+    look_at_boot
+    first_line "$RUN/boot"
+    if [ "$BOOT" = "$LINE" ]; then
         note "info the boot unit was started without a boot: nothing is done"
         return 0
     fi

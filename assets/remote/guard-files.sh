@@ -4,60 +4,58 @@
 # mode of a new file, whose attributes the new bytes get (keep: those of the present file; own: those of the copy in
 # the run folder), resolved path, path as configured.
 
-sha_of() {
+# Set SHA to the sha256 of file $1: "absent" when there is none, "special" when it is no file.
+look_at_sha() {
     if [ -f "$1" ]; then
-        set -- "$(sha256sum <"$1" 2>/dev/null)"
-        echo "${1%% *}" | sed 's|^$|unreadable|'
+        SHA=$(sha256sum 2>/dev/null <"$1") || :
+        SHA=${SHA%% *}
+        SHA=${SHA:-unreadable}
     elif [ -e "$1" ]; then
-        echo special
+        SHA=special
     else
-        echo absent
+        SHA=absent
     fi
 }
 
-# Resolve symlinks of a path whose last parts need not exist.
-resolve() (
+# Set RESOLVED to path $1 without symlinks; its last parts need not exist.
+resolve() {
     path=$1 rest=
     while [ ! -e "$path" ] && [ ! -L "$path" ]; do
         rest="/${path##*/}$rest"
         path=${path%/*}
         [ -n "$path" ] || path=/
     done
-    real=$(readlink -f "$path") || exit 1
+    real=$(readlink -f "$path") || return 1
     [ "$real" != / ] || real=
     if [ -n "$R" ]; then
-        root=$(readlink -f "$R") || exit 1
-        case "$real/" in "$root"/*) ;; *) exit 1 ;; esac
+        root=$(readlink -f "$R") || return 1
+        case "$real/" in "$root"/*) ;; *) return 1 ;; esac
     fi
-    printf '%s\n' "$real$rest"
-)
-
-existing_folder() (
-    path=${1%/*}
-    while [ -n "$path" ] && [ ! -d "$path" ]; do
-        path=${path%/*}
-    done
-    printf '%s\n' "${path:-/}"
-)
-
-mount_of() {
-    df -P "$1" 2>/dev/null | awk 'NR == 2 { print $NF }'
+    RESOLVED=$real$rest
 }
 
-# Where a temporary file for a file in folder $1 may lie: same file system, and read by no runtime.
+# Set EXISTING to the nearest folder of path $1 that is there.
+existing_folder() {
+    EXISTING=${1%/*}
+    while [ -n "$EXISTING" ] && [ ! -d "$EXISTING" ]; do
+        EXISTING=${EXISTING%/*}
+    done
+    EXISTING=${EXISTING:-/}
+}
+
+# Is something mounted at path $1? Also a folder of the same file system: nothing can be renamed across it.
+is_mounted() {
+    grep -q -F -e " $1 " "$R/proc/self/mountinfo" 2>/dev/null
+}
+
+# Set SCRATCH to where a temporary file for a file in folder $1 may lie: same file system, and read by no runtime.
 # Runtimes import whole folders named *.d; our temporary names never end in .toml either.
-scratch_folder() (
-    folder=$1
-    case $folder in
-        *.d)
-            above=${folder%/*}
-            if [ -n "$above" ] && [ "$(mount_of "$above")" = "$(mount_of "$folder")" ]; then
-                folder=$above
-            fi
-            ;;
+scratch_folder() {
+    SCRATCH=$1
+    case $1 in
+        *.d) is_mounted "$1" || SCRATCH=${1%/*} ;;
     esac
-    printf '%s\n' "$folder"
-)
+}
 
 # Make the missing folders of a path, each one noted first, so that a revert can remove them.
 make_folders() {
@@ -82,7 +80,8 @@ drop_folders() {
 put() {
     put_folder=${3%/*}
     make_folders "$put_folder" || return 1
-    put_temp=$(mktemp "$(scratch_folder "$put_folder")/.gpuwizard.XXXXXX") || return 1
+    scratch_folder "$put_folder"
+    put_temp=$(mktemp "$SCRATCH/.gpuwizard.XXXXXX") || return 1
     if put_into "$@" && flush "$put_temp" && mv -f "$put_temp" "$3"; then
         [ "$2" != - ] || label_new "$3"
         flush "$put_folder"
@@ -118,8 +117,8 @@ remove() {
 # Write row $N of the table; the caller holds the state lock. WHY says what went wrong.
 replace_row() {
     still_applying || { WHY="the run is $STATE, nothing more is written"; return 9; }
-    have=$(sha_of "$TARGET")
-    if [ "$have" != "$BEFORE" ]; then
+    look_at_sha "$TARGET"
+    if [ "$SHA" != "$BEFORE" ]; then
         WHY="$CONFIGURED was changed by somebody else after it was backed up"
         return 1
     fi
@@ -132,7 +131,8 @@ replace_row() {
     else
         put "$RUN/after/$N" "$TARGET" "$TARGET" "$MODE"
     fi
-    if [ "$(sha_of "$TARGET")" != "$AFTER" ]; then
+    look_at_sha "$TARGET"
+    if [ "$SHA" != "$AFTER" ]; then
         WHY="$CONFIGURED could not be written"
         return 1
     fi
@@ -140,7 +140,7 @@ replace_row() {
 
 # Give row $N back what it was: only when it has the bytes that we wrote. Otherwise it is left and reported.
 restore_row() {
-    have=$(sha_of "$TARGET")
+    look_at_sha "$TARGET"
     if [ "$KIND" = undo ]; then
         [ -e "$RUN/activated" ] || [ -n "$AT_BOOT" ] || return 0
         ours=$BEFORE wanted=$AFTER source="$RUN/after/$N" attributes=$TARGET xattrs=
@@ -148,8 +148,8 @@ restore_row() {
     else
         ours=$AFTER wanted=$BEFORE source="$RUN/before/$N" attributes="$RUN/before/$N" xattrs="$RUN/xattrs/before-$N"
     fi
-    [ "$have" != "$wanted" ] || return 0
-    if [ "$have" != "$ours" ]; then
+    [ "$SHA" != "$wanted" ] || return 0
+    if [ "$SHA" != "$ours" ]; then
         FOREIGN="$FOREIGN $CONFIGURED"
         note "info foreign change: $CONFIGURED has bytes that are neither the old nor ours; it is left alone"
         return 0
@@ -160,5 +160,6 @@ restore_row() {
     else
         put "$source" "$attributes" "$TARGET" "$MODE" "$xattrs"
     fi
-    [ "$(sha_of "$TARGET")" = "$wanted" ]
+    look_at_sha "$TARGET"
+    [ "$SHA" = "$wanted" ]
 }

@@ -4,21 +4,28 @@
 # The folders that are shadowed by copies: for each written path its nearest existing folder, without those that lie
 # in another one of them.
 shadow_folders() {
-    : >"$RUN/judge/folders.all"
+    shadowed=$NL
     while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
         [ "$KIND" = write ] || continue
-        existing_folder "$TARGET" >>"$RUN/judge/folders.all"
+        existing_folder "$TARGET"
+        case $EXISTING in / | "${R:-/}") return 1 ;; esac
+        above=$EXISTING
+        while [ -n "$above" ]; do
+            case $shadowed in *"$NL$above$NL"*) continue 2 ;; esac
+            above=${above%/*}
+        done
+        outer "$EXISTING"
     done <"$RUN/table"
-    sort -u <"$RUN/judge/folders.all" | awk '
-        { name[NR] = $0 }
-        END {
-            for (i = 1; i <= NR; i++) {
-                inside = 0
-                for (j = 1; j <= NR; j++) if (i != j && index(name[i] "/", name[j] "/") == 1) inside = 1
-                if (!inside) print name[i]
-            }
-        }' >"$RUN/judge/folders"
-    ! grep -q -x -F -e "${R:-/}" "$RUN/judge/folders"
+    printf %s "${shadowed#"$NL"}" >"$RUN/judge/folders"
+}
+
+# Add folder $1 to those that are shadowed and take out those that lie in it.
+outer() {
+    rest=${shadowed#"$NL"} shadowed="$NL$1$NL"
+    while [ -n "$rest" ]; do
+        one=${rest%%"$NL"*} rest=${rest#*"$NL"}
+        case $one in "$1"/*) ;; *) shadowed="$shadowed$one$NL" ;; esac
+    done
 }
 
 copy_folders() {
@@ -39,7 +46,8 @@ stage_row() {
                 staged="$RUN/judge/copy.$number${TARGET#"$folder"}"
                 rm -f "$staged"
                 [ "$AFTER" != absent ] || return 0
-                mkdir -p "${staged%/*}" && cat "$RUN/after/$N" >"$staged"
+                [ -d "${staged%/*}" ] || mkdir -p "${staged%/*}" || return 1
+                cat "$RUN/after/$N" >"$staged"
                 return
                 ;;
         esac
@@ -64,8 +72,12 @@ judge_inside() {
 
 # config dump of containerd 2.x hides a missing literal import, the daemon does not start with one (runtimes.md 1.3).
 literal_imports() {
-    sed -n 's|^imports *= *\[\(.*\)\] *$|\1|p' "$RUN/judge/dump" | tr ',' '\n' | sed "s|^[ \"']*||; s|[ \"']*\$||" >"$RUN/judge/imports"
-    while read -r import; do
+    imports=$(sed -n 's|^imports *= *\[\(.*\)\] *$|\1|p' "$RUN/judge/dump")
+    while [ -n "$imports" ]; do
+        import=${imports%%,*}
+        case $imports in *,*) imports=${imports#*,} ;; *) imports= ;; esac
+        import=${import#*[\"\']}
+        import=${import%[\"\']*}
         case $import in
             '' | *[*?[]*) ;;
             /*)
@@ -75,7 +87,7 @@ literal_imports() {
                 fi
                 ;;
         esac
-    done <"$RUN/judge/imports"
+    done
 }
 
 judge_now() {
@@ -85,7 +97,7 @@ judge_now() {
 
 # The words with which the unit's process was started, one a line, without the program itself.
 real_arguments() {
-    unit_state "$(param unit)"
+    unit_state "$P_unit"
     [ ! -r "$R/proc/$PID/cmdline" ] || tr '\0' '\n' <"$R/proc/$PID/cmdline" | sed 1d
 }
 
@@ -93,11 +105,11 @@ real_arguments() {
 # stops it. It takes an unknown default runtime, which the plan has looked at.
 judge_docker() {
     real_arguments >"$RUN/judge/arguments"
-    binary=$(param binary)
+    binary=$P_binary
     [ -z "$R" ] || binary=${binary##*/}
     judged=0
     while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED <&3; do
-        [ "$KIND" = write ] && [ "$CONFIGURED" = "$(param config)" ] && [ "$AFTER" != absent ] || continue
+        [ "$KIND" = write ] && [ "$CONFIGURED" = "$P_config" ] && [ "$AFTER" != absent ] || continue
         set --
         while IFS= read -r word; do set -- "$@" "$word"; done <"$RUN/judge/arguments"
         if ! timeout 60 "$binary" "$@" --validate --config-file "$RUN/after/$N" >"$RUN/judge/err" 2>&1 </dev/null; then
@@ -117,7 +129,7 @@ judge_docker() {
 # CRI-O prints what it makes of its file and of a copy of its folder with the staged file in it.
 judge_crio() {
     real_arguments >"$RUN/judge/arguments"
-    binary=$(param binary)
+    binary=$P_binary
     [ -z "$R" ] || binary=${binary##*/}
     judged=0
     while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED <&3; do
@@ -144,16 +156,18 @@ judge_crio() {
 judge() {
     rm -rf "$RUN/judge"
     mkdir "$RUN/judge" || broken "no room to judge"
-    case $(param kind) in
+    case $P_kind in
         docker | crio)
-            "judge_$(param kind)"
+            "judge_$P_kind"
             return
             ;;
     esac
-    if [ -z "$(param binary)" ]; then
+    if [ -z "$P_binary" ]; then
         say "step judge nothing can be judged on this host before the restart: the plan's prediction counts"
         return 0
     fi
+    unit_state "$P_unit"
+    ! first_line "$R/proc/$PID/comm" || [ "$LINE" != containerd ] || real_arguments >"$RUN/arguments"
     dump_config "$RUN/dump.before" || : >"$RUN/dump.before"
     shadow_folders || refuse unsafe-path "a file in the root folder cannot be judged"
     copy_folders || broken "the configuration could not be copied"
@@ -163,9 +177,9 @@ judge() {
         judged=$((judged + 1))
         stage_row || broken "$CONFIGURED could not be staged"
         judge_now || refuse judge "the host's own runtime refuses the new $CONFIGURED: $(one_line <"$RUN/judge/err")"
-        handlers_of "$RUN/judge/dump" >"$RUN/judge/handlers"
+        look_at_handlers "$RUN/judge/dump"
         WHY=
-        default_defined "$RUN/judge/handlers" || refuse judge "with the new $CONFIGURED, $WHY"
+        default_defined || refuse judge "with the new $CONFIGURED, $WHY"
     done <"$RUN/table"
     if [ "$judged" -gt 0 ]; then
         cp "$RUN/judge/dump" "$RUN/dump.after"
@@ -175,5 +189,6 @@ judge() {
     WHY=
     as_planned "$RUN/dump.after" || refuse judge "with the new files, $WHY"
     rm -rf "$RUN/judge"
+    : >"$RUN/judged"
     say "step judge the host's own runtime accepts the staged files ($judged judged)"
 }

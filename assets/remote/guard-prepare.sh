@@ -4,54 +4,105 @@
 # Payload "reads": sha256 TAB path of every file that the plan read.
 check_reads() {
     stale=
+    hashes_of "$1"
     while IFS="$TAB" read -r wanted path; do
-        have=$(sha_of "$R$path")
-        [ "$have" != "$wanted" ] || continue
+        # A name that sha256sum would have to escape is looked at alone.
+        case $path in
+            *\\*) look_at_sha "$R$path" ;;
+            *) hash_in "$R$path" ;;
+        esac
+        [ "$SHA" != "$wanted" ] || continue
         changed=$(stat -c '%y' "$R$path" 2>/dev/null || echo "it is gone")
-        say "stale $path was $(echo "$wanted" | cut -c 1-12), is $(echo "$have" | cut -c 1-12) ($changed)"
+        say "stale $path was $(printf %.12s "$wanted"), is $(printf %.12s "$SHA") ($changed)"
         stale="$stale $path"
     done <"$1"
     [ -z "$stale" ] || refuse stale "changed since the plan was made:$stale"
 }
 
+# Set HASHES to what one sha256sum says of all files of list $1 that are there.
+hashes_of() {
+    set -- "$1" --
+    while IFS="$TAB" read -r _ path; do
+        [ ! -f "$R$path" ] || set -- "$@" "$R$path"
+    done <"$1"
+    shift
+    HASHES=
+    [ $# -lt 2 ] || HASHES=$(sha256sum "$@" 2>/dev/null) || :
+}
+
+# Set SHA as look_at_sha does, from HASHES.
+hash_in() {
+    if [ ! -f "$1" ]; then
+        look_at_sha "$1"
+        return
+    fi
+    SHA="$NL$HASHES$NL"
+    case $SHA in
+        *"  $1$NL"*)
+            SHA=${SHA%%"  $1$NL"*}
+            SHA=${SHA##*"$NL"}
+            ;;
+        *) SHA=unreadable ;;
+    esac
+}
+
 check_boot() {
-    planned=$(param boot)
-    if [ -n "$planned" ] && [ "$planned" != "$(boot_id)" ]; then
+    look_at_boot
+    if [ -n "$P_boot" ] && [ "$P_boot" != "$BOOT" ]; then
         refuse stale "the host was restarted since the plan was made"
     fi
 }
 
-# Can path $1 (resolved) be replaced atomically, and by root alone?
+# Can path $1 (resolved) be replaced atomically, and by root alone? Sets SHA to what it holds.
 check_target() {
-    folder=$(existing_folder "$1")
-    [ -w "$folder" ] || refuse unsafe-path "$folder cannot be written (read-only file system?)"
-    [ "$(sha_of "$1")" != special ] || refuse unsafe-path "$1 is no regular file"
-    if [ -f "$1" ] && [ "$(stat -c %h "$1" 2>/dev/null || echo 1)" != 1 ]; then
-        refuse unsafe-path "$1 has hard links; replacing it would cut them"
+    existing_folder "$1"
+    [ -w "$EXISTING" ] || refuse unsafe-path "$EXISTING cannot be written (read-only file system?)"
+    look_at_sha "$1"
+    [ "$SHA" != special ] || refuse unsafe-path "$1 is no regular file"
+    if [ -f "$1" ]; then
+        [ "$(stat -c %h "$1" 2>/dev/null || echo 1)" = 1 ] || refuse unsafe-path "$1 has hard links; replacing it would cut them"
+        ! is_mounted "$1" || refuse unsafe-path "$1 is a mount point and cannot be replaced"
+        if command -v lsattr >/dev/null 2>&1; then
+            attributes=$(lsattr -d "$1" 2>/dev/null) || :
+            case ${attributes%% *} in *i*) refuse unsafe-path "$1 is immutable (chattr +i)" ;; esac
+        fi
     fi
-    if [ -r "$R/proc/self/mountinfo" ] && awk -v at="$1" '$5 == at { found = 1 } END { exit !found }' "$R/proc/self/mountinfo"; then
-        refuse unsafe-path "$1 is a mount point and cannot be replaced"
-    fi
-    if [ -f "$1" ] && command -v lsattr >/dev/null 2>&1; then
-        case $(lsattr -d "$1" 2>/dev/null | cut -d ' ' -f 1) in
-            *i*) refuse unsafe-path "$1 is immutable (chattr +i)" ;;
-        esac
-    fi
-    part=$folder
-    while [ -n "$part" ] && [ "$part" != "$R" ]; do
-        case $(ls -ld "$part") in
-            d???????w[!tT]*) refuse unsafe-path "$part can be written by every user" ;;
-        esac
-        part=${part%/*}
-    done
-    check_room "$folder"
+    # Targets mostly share their folders.
+    case $CHECKED in *"$NL$EXISTING$NL"*) return 0 ;; esac
+    CHECKED="$CHECKED$EXISTING$NL"
+    check_folders "$EXISTING"
+    check_room "$EXISTING"
 }
 
+# Nobody but root may write to folder $1 or to one above it.
+check_folders() {
+    part=$1
+    set --
+    while [ -n "$part" ] && [ "$part" != "$R" ]; do
+        set -- "$@" "$part"
+        part=${part%/*}
+    done
+    [ $# -gt 0 ] || return 0
+    open=$(ls -ld -- "$@") || broken "$1 cannot be looked at"
+    case "$NL$open" in
+        *"$NL"d???????w[!tT]*)
+            open=${open##*d???????w[!tT]}
+            open=${open%%"$NL"*}
+            refuse unsafe-path "/${open#*/} can be written by every user"
+            ;;
+    esac
+}
+
+# Are 10 MB free in each of these folders?
 check_room() {
-    room=$(df -P -k "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
-    if [ -n "$room" ] && [ "$room" -lt 10240 ]; then
-        refuse no-room "less than 10 MB are free in $1"
-    fi
+    for folder; do
+        room=$(df -P -k "$folder" 2>/dev/null) || continue
+        # shellcheck disable=SC2086  # the fields of its second line
+        set -- ${room#*"$NL"}
+        if [ $# -gt 3 ] && [ "$4" -lt 10240 ]; then
+            refuse no-room "less than 10 MB are free in $folder"
+        fi
+    done
 }
 
 # Runs that died before they were armed: we hold the run lock, so nobody is at work on them. They hold copies of the
@@ -72,64 +123,46 @@ make_run() {
             *) refuse busy "run $ID is already on this host, in state $STATE" ;;
         esac
     fi
-    for folder in "$HOME_FOLDER" "$HOME_FOLDER/runs" "$RUN" "$RUN/before" "$RUN/after" "$RUN/xattrs"; do
+    for folder in "$HOME_FOLDER" "$HOME_FOLDER/runs" "$RUN"; do
         [ ! -L "$folder" ] || refuse unsafe-path "$folder is a symlink"
-        [ -d "$folder" ] || mkdir -m 0700 "$folder" || broken "$folder could not be made"
-        chmod 0700 "$folder" || broken "$folder is not ours"
     done
+    mkdir -p "$RUN/before" "$RUN/after" "$RUN/xattrs" || broken "$RUN could not be made"
+    chmod 0700 "$HOME_FOLDER" "$HOME_FOLDER/runs" "$RUN" || broken "$HOME_FOLDER is not ours"
     sweep
     check_room "$RUN"
     # Given free before a revert or a confirmation writes its state.
     dd if=/dev/zero of="$RUN/reserve" bs=4096 count=64 2>/dev/null || broken "$RUN could not be written"
-    cp "$PAYLOADS/guard" "$RUN/guard.sh" && cp "$PAYLOADS/params" "$RUN/params" || broken "$RUN could not be written"
+    cp "$PAYLOADS/guard.sh" "$PAYLOADS/params" "$PAYLOADS/plugins.pl" "$RUN" || broken "$RUN could not be written"
+    printf 'seq=%s\n' "$(next_number)" >>"$RUN/params"
 }
 
 # Payload "files": kind TAB before TAB after TAB mode TAB number TAB path; the bytes are in after-NUMBER.
 table_from_plan() {
     while IFS="$TAB" read -r KIND BEFORE AFTER MODE N CONFIGURED; do
-        TARGET=$(resolve "$R$CONFIGURED") || refuse unsafe-path "$CONFIGURED cannot be resolved"
+        resolve "$R$CONFIGURED" || refuse unsafe-path "$CONFIGURED cannot be resolved"
+        TARGET=$RESOLVED
         check_target "$TARGET"
-        [ "$(sha_of "$TARGET")" = "$BEFORE" ] || refuse stale "$CONFIGURED was changed since the plan was made"
+        [ "$SHA" = "$BEFORE" ] || refuse stale "$CONFIGURED was changed since the plan was made"
         if [ "$AFTER" != absent ]; then
-            cp "$PAYLOADS/after-$N" "$RUN/after/$N" && [ "$(sha_of "$RUN/after/$N")" = "$AFTER" ] ||
-                broken "$CONFIGURED could not be staged"
+            copied "$AFTER" "$PAYLOADS/after-$N" "$RUN/after/$N" || broken "$CONFIGURED could not be staged"
         fi
         add_row keep
     done <"$1"
 }
 
-# The files of an earlier run, backwards: what it made must still be there, what was before comes back.
-table_from_run() {
-    sort -r <"$1/table" >"$RUN/table.source" || broken "the table of the run could not be read"
-    [ ! -f "$1/made" ] || cp "$1/made" "$RUN/unmake"
-    count=0
-    while IFS="$TAB" read -r old KIND was made MODE META TARGET CONFIGURED; do
-        count=$((count + 1))
-        N=$(printf '%03d' "$count")
-        BEFORE=$made AFTER=$was copy="$1/before/$old" META=own
-        [ "$KIND" = write ] || { KIND=write BEFORE=$was AFTER=$made copy="$1/after/$old" META=keep; }
-        have=$(sha_of "$TARGET")
-        if [ "$have" = "$AFTER" ]; then
-            say "info $CONFIGURED is already what it was"
-            continue
-        fi
-        [ "$have" = "$BEFORE" ] || refuse foreign "$CONFIGURED was changed by somebody else since the run: it is left alone"
-        check_target "$TARGET"
-        if [ "$AFTER" != absent ]; then
-            cp -a "$copy" "$RUN/after/$N" && [ "$(sha_of "$RUN/after/$N")" = "$AFTER" ] ||
-                broken "the backup of $CONFIGURED is damaged"
-            [ ! -f "$1/xattrs/before-$old" ] || cp "$1/xattrs/before-$old" "$RUN/xattrs/after-$N"
-        fi
-        add_row "$META"
-    done <"$RUN/table.source"
+# Copy file $2 to $3 with all that is its own; false unless the copy has the sha256 $1.
+copied() {
+    cp -a "$2" "$3" || return 1
+    look_at_sha "$3"
+    [ "$SHA" = "$1" ]
 }
 
 # Back up row $N and write it to the table. An undo row changes nothing until the revert.
 add_row() {
     META=$1
+    [ -n "$MODE" ] && [ -n "$TARGET" ] && [ -n "$CONFIGURED" ] || broken "a row of the table is damaged"
     if [ "$BEFORE" != absent ]; then
-        cp -a "$TARGET" "$RUN/before/$N" && [ "$(sha_of "$RUN/before/$N")" = "$BEFORE" ] ||
-            broken "$CONFIGURED could not be backed up"
+        copied "$BEFORE" "$TARGET" "$RUN/before/$N" || broken "$CONFIGURED could not be backed up"
         if command -v getfattr >/dev/null 2>&1; then
             getfattr -h -d -m - -e hex --absolute-names "$TARGET" >"$RUN/xattrs/before-$N" 2>/dev/null || :
         fi
@@ -137,59 +170,17 @@ add_row() {
     printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$N" "$KIND" "$BEFORE" "$AFTER" "$MODE" "$META" "$TARGET" "$CONFIGURED" >>"$RUN/table"
 }
 
-quoted() {
-    printf '"%s"' "$(printf '%s' "$1" | sed 's|[\\"]|\\&|g')"
-}
-
-# For a person with an editor and no gpuwizard: what was touched, and how to put it back.
-manifest() {
-    printf '{\n  "schema": "gpuwizard.manifest/1",\n  "run": "%s",\n' "$ID"
-    printf '  "by": %s,\n  "unit": %s,\n' "$(quoted "$(param by)")" "$(quoted "$(param unit)")"
-    printf '  "how_to_restore": "As root: run each restore command below, last one first, then restart the unit. '
-    printf 'The state file says whether the change was confirmed or already put back.",\n  "files": ['
-    comma=
-    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
-        printf '%s\n    {"path": %s, "resolved": %s,' "$comma" "$(quoted "$CONFIGURED")" "$(quoted "$TARGET")"
-        printf ' "kind": "%s", "sha256_before": "%s", "sha256_after": "%s",' "$KIND" "$BEFORE" "$AFTER"
-        manifest_before
-        comma=,
-    done <"$RUN/table"
-    printf '\n  ]\n}\n'
-}
-
-manifest_before() {
-    if [ -L "$R$CONFIGURED" ]; then
-        printf ' "symlink_to": %s,' "$(quoted "$(readlink "$R$CONFIGURED")")"
-    fi
-    if [ "$KIND" = undo ]; then
-        printf ' "before": "was not changed, but a restart made new handlers appear",'
-        if [ "$AFTER" = absent ]; then
-            printf ' "restore": %s}' "$(quoted "rm -f '$TARGET'")"
-        else
-            printf ' "restore": %s}' "$(quoted "cat '$RUN/after/$N' >'$TARGET'")"
-        fi
-        return
-    fi
-    if [ "$BEFORE" = absent ]; then
-        printf ' "before": "did not exist", "restore": %s}' "$(quoted "rm -f '$TARGET'")"
-        return
-    fi
-    printf ' "before": {"mode_owner_group_label": %s, "backup": %s},' \
-        "$(quoted "$(stat -c '%a %u %g %C' "$TARGET" 2>/dev/null | sed 's| ?$||')")" "$(quoted "$RUN/before/$N")"
-    printf ' "restore": %s}' "$(quoted "cp -a '$RUN/before/$N' '$TARGET'")"
-}
-
 # What the unit and its CRI are like now: a revert need not make them better than that.
 remember_health() {
-    if [ -z "$(param unit)" ]; then
+    if [ -z "$P_unit" ]; then
         return 0
     fi
-    unit_state "$(param unit)"
-    cri=-
-    [ -z "$(param socket)" ] || cri=$(cri_state)
-    [ "$cri" != unreachable ] || [ "$ACTIVE" != active ] ||
+    unit_state "$P_unit"
+    CRI=-
+    [ -z "$P_socket" ] || look_at_cri
+    [ "$CRI" != unreachable ] || [ "$ACTIVE" != active ] ||
         refuse cannot-judge "the CRI plugin cannot be asked: $(one_line <"$RUN/plugins.err")"
-    printf 'active0=%s\npid0=%s\ncri0=%s\n' "$ACTIVE" "$PID" "$cri" >>"$RUN/params"
+    printf 'active0=%s\npid0=%s\ncri0=%s\n' "$ACTIVE" "$PID" "$CRI" >>"$RUN/params"
 }
 
 dumps() {
@@ -198,38 +189,34 @@ dumps() {
         base64 <"$RUN/dump.$which" | sed "s|^|@dump-$which |"
     done
     # A configuration may hold registry passwords: no copy stays that nobody needs.
-    rm -f "$RUN/dump.before" "$RUN/dump.after" "$RUN/dump.before.err" "$RUN/handlers.now"
+    rm -f "$RUN/dump.before" "$RUN/dump.after" "$RUN/dump.before.err"
 }
 
-# $1 is empty, or the id of the run that is put back.
+# $1 is empty, or names the runs that are put back, the newest first.
 prepare() {
     make_run
-    if [ -n "$1" ]; then
-        old="$HOME_FOLDER/runs/$1"
-        [ -r "$old/table" ] || refuse unknown-run "this host has no record of run $1"
-        for key in unit socket binary config rendered kind verb snap; do
-            sed -n "s|^$key=|$key=|p" "$old/params" | head -n 1 >>"$RUN/params"
-        done
-    fi
+    load_params
     check_boot
     [ ! -f "$PAYLOADS/reads" ] || check_reads "$PAYLOADS/reads"
     say "step check the facts of the plan still hold"
     command -v systemd-run >/dev/null 2>&1 || refuse no-systemd "without systemd the automatic revert cannot be armed"
     : >"$RUN/table"
-    if [ -n "$1" ]; then table_from_run "$old"; else table_from_plan "$PAYLOADS/files"; fi
-    if [ ! -s "$RUN/table" ] && [ -n "$1" ]; then
-        if [ -s "$RUN/table.source" ]; then
-            say "nothing every file is already as it was before"
-        else
-            say "nothing the run changed no file on this host, it only restarted $(param unit)"
-        fi
+    CHECKED=$NL
+    if [ -z "$1" ]; then
+        table_from_plan "$PAYLOADS/files"
+    elif ! prepare_undo "$1"; then
         rm -rf "$RUN"
         return 0
     fi
     sort -r <"$RUN/table" >"$RUN/table.reverse"
     remember_health
-    manifest >"$RUN/manifest.json" || broken "the manifest could not be written"
-    sync
+    manifest >"$RUN/manifest.json" && readme >"$RUN/README.txt" || broken "the manifest could not be written"
+    # What is to be put back, and how, must be there after a crash; then the folders' own entries.
+    set -- "$RUN/before" "$RUN/after" "$RUN/xattrs" "$RUN" "$HOME_FOLDER/runs" "$HOME_FOLDER"
+    for kept in "$RUN"/*/* "$RUN"/*; do
+        [ ! -f "$kept" ] || set -- "$kept" "$@"
+    done
+    flush "$@"
     say "step backup what is needed to put it back lies in ${RUN#"$R"}"
     judge
     locked write_state prepared "" || broken "the state could not be written"

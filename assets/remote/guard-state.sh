@@ -3,6 +3,8 @@
 # States: prepared, armed, applying, healthy, confirmed, reverting, reverted, revert-failed, abandoned.
 
 TAB=$(printf '\t')
+NL='
+'
 
 # A line of the protocol between the host and whoever started the script.
 say() {
@@ -23,6 +25,12 @@ one_line() {
     tr '\n\t\r' '   ' | cut -c 1-400
 }
 
+# Set LINE to the first line of file $1; false when there is none.
+first_line() {
+    LINE=
+    { read -r LINE <"$1"; } 2>/dev/null || [ -n "$LINE" ]
+}
+
 # Name the folder of run $1; the folder need not exist.
 use_run() {
     case $1 in
@@ -31,27 +39,55 @@ use_run() {
     ID=$1
     HOME_FOLDER="$R/var/lib/gpuwizard"
     RUN="$HOME_FOLDER/runs/$ID"
+    BOOT_UNIT="$R/etc/systemd/system/gpuwizard-boot-$ID.service"
+    BOOT_LINK="$R/etc/systemd/system/multi-user.target.wants/gpuwizard-boot-$ID.service"
 }
 
 need_run() {
     use_run "$1"
     [ -r "$RUN/params" ] || broken "there is no run $ID on this host"
+    load_params
 }
 
-# The value of one parameter of the run; empty when it has none.
-param() {
+# The parameters of the run, each in a variable of its own: P_unit, P_config, …; empty when the run has none.
+load_params() {
+    P_by='' P_boot='' P_unit='' P_verb='' P_snap='' P_timeout='' P_limit='' P_hold='' P_cri='' P_handlers='' P_default=''
+    P_socket='' P_binary='' P_config='' P_rendered='' P_kind='' P_options='' P_restores='' P_active0='' P_pid0='' P_cri0=''
     while IFS= read -r param_line; do
-        case $param_line in
-            "$1="*)
-                printf '%s\n' "${param_line#*=}"
-                return
-                ;;
+        param_value=${param_line#*=}
+        case ${param_line%%=*} in
+            by) P_by=$param_value ;;
+            boot) P_boot=$param_value ;;
+            unit) P_unit=$param_value ;;
+            verb) P_verb=$param_value ;;
+            snap) P_snap=$param_value ;;
+            timeout) P_timeout=$param_value ;;
+            limit) P_limit=$param_value ;;
+            hold) P_hold=$param_value ;;
+            cri) P_cri=$param_value ;;
+            handlers) P_handlers=$param_value ;;
+            default) P_default=$param_value ;;
+            socket) P_socket=$param_value ;;
+            binary) P_binary=$param_value ;;
+            config) P_config=$param_value ;;
+            rendered) P_rendered=$param_value ;;
+            kind) P_kind=$param_value ;;
+            restores) P_restores=$param_value ;;
+            options) P_options=$param_value ;;
+            active0) P_active0=$param_value ;;
+            pid0) P_pid0=$param_value ;;
+            cri0) P_cri0=$param_value ;;
         esac
     done <"$RUN/params"
 }
 
+# NOW is the time on this host, as fresh as the last call: each one is a process.
+tick() {
+    NOW=$(date +%s)
+}
+
 note() {
-    printf '%s %s\n' "$(date +%s)" "$*" >>"$RUN/log"
+    printf '%s %s\n' "$NOW" "$*" >>"$RUN/log"
 }
 
 # Put files or folders on the disk, not only into memory.
@@ -73,16 +109,25 @@ read_state() {
 
 # The caller holds the state lock.
 write_state() {
-    printf '%s %s %s\n' "$1" "$(date +%s)" "$2" >"$RUN/state.new" &&
+    tick
+    printf '%s %s %s\n' "$1" "$NOW" "$2" >"$RUN/state.new" &&
         flush "$RUN/state.new" &&
-        mv -f "$RUN/state.new" "$RUN/state" &&
-        flush "$RUN" &&
-        note "state $1 $2"
+        mv -f "$RUN/state.new" "$RUN/state" || return 1
+    # A crash may bring the state before back: it must not where that one would forbid, or allow, a revert.
+    case $1 in armed | confirmed | reverted) flush "$RUN" || return 1 ;; esac
+    note "state $1 $2"
 }
 
 # Run a command under the state lock. It is held for one transition, one replace or one restart only.
+# Who has to wait for it says who holds it.
 locked() (
-    flock 8 || exit 75
+    if ! flock -n 8; then
+        holder=''
+        read -r holder <"$RUN/state.lock" || :
+        note "wait 0 0 the state of the run is free | ${holder:-another step of this run} holds it |"
+        flock 8 || exit 75
+    fi
+    echo "$role of run $ID" 2>/dev/null >"$RUN/state.lock" || :
     "$@"
 ) 8>>"$RUN/state.lock"
 
@@ -105,6 +150,8 @@ still_applying() {
     [ "$STATE" = applying ]
 }
 
-boot_id() {
-    cat "$R/proc/sys/kernel/random/boot_id" 2>/dev/null || echo unknown
+# Set BOOT to the id of this boot.
+look_at_boot() {
+    BOOT=
+    { read -r BOOT <"$R/proc/sys/kernel/random/boot_id"; } 2>/dev/null || BOOT=${BOOT:-unknown}
 }

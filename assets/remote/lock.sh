@@ -1,8 +1,11 @@
 # Hold the run lock of the host while heartbeat lines arrive on standard input: RUN OWNER-TEXT.
 # Other commands than POSIX: flock -n FD. Time is only ever `sleep N` and `date +%s`.
 #
-# Says "@lock held", or "@lock busy TEXT" and ends with 3. It ends by itself after 30 s without a line, when standard
+# Says "@lock held", or "@lock busy TEXT" and ends with 3; "@lock waiting SECONDS LIMIT TEXT" while the former holder of
+# the same run is made to go. It ends by itself after 30 s without a line, when standard
 # input closes, at the line "release", and when the same run asks for the lock again (after its link was cut).
+
+PATIENCE=15
 
 busy() {
     printf '@lock busy %s\n' "$1"
@@ -28,25 +31,30 @@ foreign_run() {
 }
 
 take() {
-    patience=15
+    patience=$PATIENCE
     until flock -n 9; do
         holder='' text=''
         read -r holder text <"$FOLDER/lock.owner" || :
         [ "$holder" = "$RUN" ] && [ "$patience" -gt 0 ] || busy "${text:-another run holds the lock of this host}"
+        printf '@lock waiting %s %s %s\n' "$((PATIENCE - patience))" "$PATIENCE" "$text"
         printf '%s\n' "$RUN" >"$FOLDER/lock.wanted"
         patience=$((patience - 1))
         sleep 1
     done
-    rm -f "$FOLDER/lock.wanted"
+    [ ! -e "$FOLDER/lock.wanted" ] || rm -f "$FOLDER/lock.wanted"
 }
 
-# End the holder when the laptop is silent or the same run has come again by another link.
+# End the holder when the laptop is silent or the same run has come again by another link. It counts what it slept: a
+# clock that jumps must not end the holder, and each look at it would be a process.
 watchdog() {
-    while sleep 1; do
-        beat=0 wanted=''
-        read -r beat <"$FOLDER/lock.beat" || :
+    seen='' silent=0
+    while sleep 2; do
+        beat=$seen wanted=''
+        read -r beat <"$FOLDER/lock.beat" || beat=$seen
         [ ! -r "$FOLDER/lock.wanted" ] || read -r wanted <"$FOLDER/lock.wanted" || :
-        if [ "$(($(date +%s) - beat))" -gt 30 ] || [ "$wanted" = "$RUN" ]; then
+        silent=$((silent + 2))
+        [ "$beat" = "$seen" ] || seen=$beat silent=0
+        if [ "$silent" -ge 30 ] || [ "$wanted" = "$RUN" ]; then
             kill "$HOLDER" 2>/dev/null
             sleep 1
             kill -KILL "$HOLDER" 2>/dev/null
@@ -55,8 +63,10 @@ watchdog() {
     done
 }
 
+# Count the lines that were heard; what is read half-written counts as none.
 beat() {
-    date +%s >"$FOLDER/lock.beat.new" && mv -f "$FOLDER/lock.beat.new" "$FOLDER/lock.beat"
+    heard=$((heard + 1))
+    printf '%s\n' "$heard" >"$FOLDER/lock.beat"
 } 9>&-
 
 main() {
@@ -64,14 +74,16 @@ main() {
     RUN=$1
     FOLDER="$R/var/lib/gpuwizard"
     [ ! -L "$FOLDER" ] || busy "$FOLDER is a symlink"
-    mkdir -p "$FOLDER" && chmod 0700 "$FOLDER" || busy "$FOLDER could not be made"
+    [ -d "$FOLDER" ] || mkdir -p "$FOLDER" || busy "$FOLDER could not be made"
+    chmod 0700 "$FOLDER" || busy "$FOLDER is not ours"
     exec 9>>"$FOLDER/lock"
     take
     foreign_run
     printf '%s %s\n' "$RUN" "$2" >"$FOLDER/lock.owner"
+    heard=0
     beat
     # The process that holds the lock, whatever shell level main runs in.
-    HOLDER=$(exec sh -c 'echo "$PPID"')
+    { read -r HOLDER rest </proc/self/stat; } 2>/dev/null || HOLDER=$(exec sh -c 'echo "$PPID"')
     watchdog </dev/null >/dev/null 2>&1 9>&- &
     dog=$!
     printf '@lock held\n'

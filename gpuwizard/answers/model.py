@@ -24,7 +24,7 @@ DefaultRuntime = Literal["leave", "nvidia", "former"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Connection(_Section):
@@ -77,6 +77,11 @@ class Runtime(_Section):
         default=False,
         description="consent to replace a configuration that the runtime cannot use as it is: Docker's stub without "
         "CRI, a file of version 1, a stale K3s template",
+    )
+    take_latent: bool = Field(
+        default=False,
+        description="consent to activate with our restart what was changed on a host since its runtime started; false: "
+        "such a host is refused (latent-change)",
     )
 
 
@@ -146,6 +151,7 @@ class HostOverride(_Section):
         default=None, description="as runtime.default_runtime, for this host"
     )
     convert: bool | None = Field(default=None, description="as runtime.convert, for this host")
+    take_latent: bool | None = Field(default=None, description="as runtime.take_latent, for this host")
     skip: bool = Field(default=False, description="look at this host but change nothing on it")
 
 
@@ -164,7 +170,7 @@ class Answers(_Section):
     rollout: Rollout = Rollout()
     validation: Validation = Validation()
     host: dict[str, HostOverride] = Field(default_factory=dict, description="choices for single hosts, by name")
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     def strategy_for(self, host: str) -> Strategy:
         """The strategy asked for on `host`."""
@@ -181,3 +187,9 @@ class Answers(_Section):
         override = self.host.get(host)
         asked = override.convert if override else None
         return self.runtime.convert if asked is None else asked
+
+    def takes_latent(self, host: str) -> bool:
+        """True when the operator takes what waits for a restart of the runtime on `host` into the plan."""
+        override = self.host.get(host)
+        asked = override.take_latent if override else None
+        return self.runtime.take_latent if asked is None else asked

@@ -7,7 +7,7 @@ from gpuwizard.containerd.k3s_release import release_of
 from gpuwizard.containerd.release import Release
 from gpuwizard.errors import UsageError
 from gpuwizard.facts.model import Probe, RuntimeFacts
-from gpuwizard.flavours import containerd, crio, docker, k0s, k3s, k8s_snap, microk8s
+from gpuwizard.flavours import containerd, crio, docker, k0s, k3s, k8s_snap, latent, microk8s
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.k3s_state import embedded
 from gpuwizard.flavours.option import STRATEGIES, Flavour, StrategyOption, host_refusals, refused
@@ -43,7 +43,7 @@ def plan_host(name: str, probe: Probe, answers: Answers) -> HostPlanned:
     if chosen is None or not chosen.enabled:
         reason = chosen.reason if chosen else "no strategy fits this host"
         return refused(asked, Refusal("strategy", f"{asked} is not possible here: {reason}", "use strategy auto"))
-    return flavour_of(probe).plan(name, probe, answers, chosen)
+    return latent.judged(name, probe, answers, flavour_of(probe).plan(name, probe, answers, chosen))
 
 
 def strategies(probe: Probe) -> tuple[StrategyOption, ...]:

@@ -17,13 +17,12 @@ from gpuwizard.flavours.containerd_files import (
     drop_in_path,
     in_place,
 )
-from gpuwizard.flavours.handler import NAME, wanted_handler
+from gpuwizard.flavours.handler import NAME, expected_options, wanted_handler
 from gpuwizard.flavours.option import StrategyOption
 from gpuwizard.flavours.owned import owned_file
 from gpuwizard.flavours.refusals import (
     announced_changes,
     drop_in_refusal,
-    latent,
     operator_manages,
     outcome_refusals,
     refused,
@@ -67,7 +66,7 @@ def plan_at(name: str, probe: Probe, answers: Answers, chosen: StrategyOption, p
         return HostPlanned(chosen.value, _with_notes("handler nvidia is there and right", start, ""))
     if blocked is not None and not (blocked[1] and answers.converts(name)):
         return refused(chosen.value, blocked[0])
-    unready = (latent(place.runtime) if blocked is None else None) or operator_manages(probe) or _deprecated(start)
+    unready = operator_manages(probe) or _deprecated(start)
     if unready is not None:
         return refused(chosen.value, unready)
     try:
@@ -169,6 +168,7 @@ def _outcome(probe: Probe, draft: _Draft, new: Edits, place: Place, chosen: Stra
         cri_socket=place.runtime.socket,
         binary=place.runtime.binary,
         config_path=start.main,
+        options=expected_options(after),
     )
     reason = _with_notes(chosen.reason, start, draft.words)
     return HostPlanned(chosen.value, reason, HostChange(files, place.activation, check, changes))

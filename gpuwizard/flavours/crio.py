@@ -20,7 +20,7 @@ from gpuwizard.flavours.crio_toolkit import low_level_change
 from gpuwizard.flavours.handler import NAME, is_right
 from gpuwizard.flavours.option import StrategyOption
 from gpuwizard.flavours.reasons import broken_now, default_undefined, former_unknown
-from gpuwizard.flavours.refusals import announced_changes, latent, operator_manages, outcome_refusals, refused
+from gpuwizard.flavours.refusals import announced_changes, operator_manages, outcome_refusals, refused
 from gpuwizard.secret import SecretBytes
 
 __all__ = ["DROP_IN", "offer", "plan"]
@@ -82,7 +82,7 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
     new = text.encode() if text else None
     if new == own and toolkit is None:
         return HostPlanned(chosen.value, "handler nvidia is there and right")
-    blocked = operator_manages(probe) or _backup(start) or latent(runtime)
+    blocked = operator_manages(probe) or _backup(start)
     if blocked is not None:
         return refused(chosen.value, blocked)
     return _planned(start, before, new, toolkit, chosen)
@@ -251,6 +251,11 @@ def _planned(
         binary=start.runtime.binary or "crio",
         config_path=start.runtime.config_path or "/etc/crio/crio.conf",
         kind="crio",
+        options=tuple(
+            f"{NAME}.runtime_path={h.options['runtime_path']}"
+            for n, h in after.runtimes.items()
+            if n == NAME and h.options.get("runtime_path")
+        ),
     )
     reason = "; ".join((chosen.reason, *_said(start, toolkit)))
     return HostPlanned(chosen.value, reason, HostChange(tuple(files), Activation(unit), check, changes))

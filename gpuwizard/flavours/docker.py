@@ -17,7 +17,7 @@ from gpuwizard.flavours.docker_json import parsed, raw_value, remove_member, set
 from gpuwizard.flavours.handler import NAME, is_right
 from gpuwizard.flavours.option import StrategyOption
 from gpuwizard.flavours.reasons import broken_now, default_undefined, former_unknown
-from gpuwizard.flavours.refusals import announced_changes, latent, operator_manages, outcome_refusals, refused
+from gpuwizard.flavours.refusals import announced_changes, operator_manages, outcome_refusals, refused
 from gpuwizard.secret import SecretBytes
 
 __all__ = ["FORMER", "offer", "plan"]
@@ -81,7 +81,7 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
         return refused(chosen.value, Refusal("not-editable", f"{start.path}: {error.what}", error.remedy))
     if text == (start.text or ""):
         return _unchanged(start, probe, chosen)
-    blocked = operator_manages(probe) or latent(runtime) or _flags(start, text)
+    blocked = operator_manages(probe) or _flags(start, text)
     return refused(chosen.value, blocked) if blocked is not None else _planned(start, text, former, probe, chosen)
 
 
@@ -259,7 +259,7 @@ def _planned(start: _Situation, text: str, former: str | None, probe: Probe, cho
         files = (remembered, file) if former is not None else (file, remembered)
     return HostPlanned(
         chosen.value,
-        "; ".join((chosen.reason, *_consequences(start, probe, after))),
+        "; ".join((chosen.reason, *_hook(start), *_consequences(start, probe, after))),
         HostChange(files, _activation(start), _check(start, after), changes),
     )
 
@@ -268,14 +268,18 @@ def _unchanged(start: _Situation, probe: Probe, chosen: StrategyOption) -> HostP
     """Nothing to write. A Docker that began before the toolkit came does not know the hook of ``--gpus`` yet."""
     runtime = start.runtime
     if runtime.toolkit_newer_than_process and not runtime.used_by_kubelet:
-        blocked = latent(runtime)
-        if blocked is not None:
-            return refused(chosen.value, blocked)
         state = _state(start, start.document)
         reason = "the toolkit was installed after Docker started, and --gpus looks for its hook only at the start"
         change = HostChange((), _activation(start), _check(start, state))
         return HostPlanned(chosen.value, "; ".join((reason, *_consequences(start, probe, state))), change)
     return HostPlanned(chosen.value, "runtime nvidia is there and right")
+
+
+def _hook(start: _Situation) -> tuple[str, ...]:
+    """The toolkit itself is what the plan is for: that it comes alive is said, and refuses nothing."""
+    if not start.runtime.toolkit_newer_than_process:
+        return ()
+    return ("the toolkit was installed after Docker started: with the restart --gpus finds its hook as well",)
 
 
 def _consequences(start: _Situation, probe: Probe, after: Effective) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from gpuwizard.containerd.model import Effective
 from gpuwizard.facts.model import Handler
 
-__all__ = ["NAME", "OPERATOR_BINARY", "fits_binary", "is_right", "wanted_handler"]
+__all__ = ["NAME", "OPERATOR_BINARY", "expected_options", "fits_binary", "is_right", "wanted_handler"]
 
 NAME = "nvidia"
 OPERATOR_BINARY = "/usr/local/nvidia/toolkit/nvidia-container-runtime"
@@ -24,6 +24,16 @@ def wanted_handler(state: Effective, runtime_path: str) -> Handler:
     if model is not None:
         options |= {k: v for k, v in model.options.items() if k != "BinaryName"}
     return Handler(_RUNC_TYPE, options)
+
+
+def expected_options(state: Effective) -> tuple[str, ...]:
+    """The options of handler nvidia that must be in force after the restart, as `Check.options` has them."""
+    handler = state.runtimes.get(NAME)
+    if handler is None:
+        return ()
+    binary, cgroup = handler.options.get("BinaryName"), handler.options.get("SystemdCgroup") is True
+    named = (f"{NAME}.BinaryName={binary}",) if isinstance(binary, str) and binary else ()
+    return (*named, f"{NAME}.SystemdCgroup={'true' if cgroup else 'false'}")
 
 
 def is_right(present: Handler | None, wanted: Handler) -> bool:

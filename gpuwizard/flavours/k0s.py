@@ -7,6 +7,7 @@ from typing import Any
 
 from gpuwizard.actions import Activation, Check, FileChange, HostChange, HostPlanned, Refusal
 from gpuwizard.answers.model import Answers
+from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective, compare
 from gpuwizard.containerd.edit import add_table
 from gpuwizard.containerd.model import CRI_V2, RUNTIME_V3
@@ -14,7 +15,7 @@ from gpuwizard.errors import RefusedError, UsageError
 from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
 from gpuwizard.flavours import containerd
 from gpuwizard.flavours.chosen import runtime_of
-from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
+from gpuwizard.flavours.handler import NAME, expected_options, is_right, wanted_handler
 from gpuwizard.flavours.k0s_files import (
     CRI_FILE,
     FOLDER,
@@ -34,6 +35,7 @@ from gpuwizard.secret import SecretBytes
 __all__ = ["DROP_IN", "offer", "plan", "waits_for_us"]
 
 DROP_IN = f"{FOLDER}/99-gpuwizard-nvidia.toml"
+_SAME_MERGE = 5.0  # seconds that k0s waits for further changes, and a little
 _BEFORE_136 = (
     "before an upgrade to k0s 1.36 or later stop k0s, upgrade, and run gpuwizard again: "
     "1.36 does not start with a file of version 2"
@@ -106,7 +108,19 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
     if text.encode() == files.get(DROP_IN, b""):
         return HostPlanned(chosen.value, "handler nvidia is there and right")
     managed = operator_manages(probe)
-    return refused(chosen.value, managed) if managed is not None else _planned(start, text, chosen)
+    if managed is not None:
+        return refused(chosen.value, managed)
+    return replace(_planned(start, text, chosen), latent=_changed_since(probe))
+
+
+def _changed_since(probe: Probe) -> tuple[str, ...]:
+    """Drop-ins that changed after k0s last merged them (up to 1.35): it has not taken them up yet (`safety.md`, 2)."""
+    merged = probe.files.get(CRI_FILE)
+    if merged is None or merged.mtime is None:
+        return ()
+    since = merged.mtime + _SAME_MERGE
+    newer = [p for p, f in sorted(probe.files.items()) if p.startswith(f"{FOLDER}/") and (f.mtime or 0) > since]
+    return tuple(f"{clean_line(path)} was changed after k0s last merged its drop-ins" for path in newer)
 
 
 def _absent(probe: Probe) -> RuntimeFacts:
@@ -273,6 +287,7 @@ def _change(start: _Situation, file: FileChange, after: Effective, changes: tupl
         binary=None if merged or down else start.runtime.binary,
         config_path=MAIN,
         rendered=CRI_FILE if merged else None,
+        options=expected_options(after),
     )
     prediction = None
     if merged:

@@ -5,10 +5,12 @@ old (`runtimes.md §2.7`, `§3`, `§10`). What they will render is predicted (`c
 """
 
 import posixpath
+import re
 from dataclasses import replace
 
 from gpuwizard.actions import Activation, Check, EffectiveChange, FileChange, HostChange, HostPlanned, Refusal
 from gpuwizard.answers.model import Answers
+from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective, compare
 from gpuwizard.containerd.k3s_base import DETECTABLE, WINDOWS
 from gpuwizard.containerd.k3s_release import V2_TEMPLATE, V3_TEMPLATE, systemd_cgroup_of_detected
@@ -16,9 +18,10 @@ from gpuwizard.containerd.k3s_render import PredictionError, predict
 from gpuwizard.errors import RefusedError, UsageError
 from gpuwizard.facts.model import Probe
 from gpuwizard.flavours.containerd import chosen_runtime
-from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
+from gpuwizard.flavours.handler import NAME, expected_options, is_right, wanted_handler
 from gpuwizard.flavours.k3s_edits import Edit, Files, NoEditError, drop_in_edit, not_found, option_edit, template_edit
 from gpuwizard.flavours.k3s_state import REVERTED, Situation, judged, situation
+from gpuwizard.flavours.latent import taken_in
 from gpuwizard.flavours.option import StrategyOption, announced_changes, outcome_refusals, refused
 from gpuwizard.secret import SecretBytes
 
@@ -106,8 +109,11 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
         edit = _edit(start, state, chosen.value, default, consent=consent)
         if edit is None:
             return HostPlanned(chosen.value, _nothing_to_do(start, state))
-        blocked = _blocked(start, probe, edit)
-        return refused(chosen.value, blocked) if blocked is not None else _outcome(start, edit, default, chosen)
+        found = _changed_since(start, probe)
+        if found and not answers.takes_latent(name):
+            return taken_in(name, answers, HostPlanned(chosen.value, ""), start.unit, found)
+        alive = _alive(start) if found else ()
+        return replace(_outcome(start, edit, default, chosen, alive), latent=found)
     except NoEditError as error:
         return refused(chosen.value, Refusal(error.id, error.what, error.remedy))
     except PredictionError as error:
@@ -186,8 +192,9 @@ def _nothing_to_do(start: Situation, state: str) -> str:
     return found
 
 
-def _blocked(start: Situation, probe: Probe, edit: Edit) -> Refusal | None:
-    """A file changed after K3s last rendered: any restart would activate that as well (`safety.md`, step 2)."""
+def _changed_since(start: Situation, probe: Probe) -> tuple[str, ...]:
+    """Files that changed after K3s last rendered: any restart would activate that as well (`safety.md`, step 2)."""
+    found = []
     rendered = probe.files[start.rendered].mtime if start.rendered in probe.files else None
     ours = (start.config_drop_in, start.rendered)
     for path, file in sorted(probe.files.items()):
@@ -195,22 +202,34 @@ def _blocked(start: Situation, probe: Probe, edit: Edit) -> Refusal | None:
             continue
         if file.content is None or rendered is None or (file.mtime or 0) <= rendered + _SAME_START:
             continue
-        return Refusal(
-            "latent-change",
-            f"{path} was changed after {start.name} last started: the restart would activate that change as well",
-            f"restart {start.name} yourself, see that the node is Ready, and plan again",
-        )
-    return None
+        found.append(f"{clean_line(path)} was changed after {start.name} last started")
+    if found and (keys := ", ".join(change.key for change in _alive(start)[:4])):
+        found.append(f"with it comes another {keys}")
+    return tuple(found)
 
 
-def _outcome(start: Situation, edit: Edit, default: str, chosen: StrategyOption) -> HostPlanned:
+def _alive(start: Situation) -> tuple[EffectiveChange, ...]:
+    """What a restart would change without any edit of ours; what K3s detects by itself is the plan's own affair."""
+    try:
+        text = predict(start.next_start()).text
+    except PredictionError:
+        return ()
+    files = {**start.files, start.rendered: text.encode("utf-8", "surrogateescape")}
+    changes = compare(start.before, judged(files, start.rendered, start.runtime.version or ""))
+    own = [name for name in start.detected if name not in start.before.runtimes]
+    return tuple(c for c in changes if not any(re.search(rf"\b{re.escape(name)}\b", c.key) for name in own))
+
+
+def _outcome(
+    start: Situation, edit: Edit, default: str, chosen: StrategyOption, alive: tuple[EffectiveChange, ...]
+) -> HostPlanned:
     """The plan, judged by the rendered file that is predicted for it."""
     coming = start.next_start(edit.files, fresh=edit.renews)
     text = predict(coming).text
     files = {**coming.files, start.rendered: text.encode("utf-8", "surrogateescape")}
     after = judged(files, start.rendered, start.runtime.version or "")
     changes = compare(start.before, after)
-    found = _refusals(start, edit, default, after, changes)
+    found = _refusals(start, edit, default, after, changes, alive)
     if found:
         return HostPlanned(chosen.value, found[0].why, refusals=found)
     written = tuple(_change(start, path, raw) for path, raw in edit.files.items())
@@ -223,6 +242,7 @@ def _outcome(start: Situation, edit: Edit, default: str, chosen: StrategyOption)
         binary=None,
         config_path=start.rendered,
         rendered=start.rendered,
+        options=expected_options(after),
     )
     undo = () if written else _undo(start)
     reason = edit.reason or chosen.reason
@@ -239,8 +259,15 @@ def _must_be_there(start: Situation, edit: Edit, name: str) -> bool:
 
 
 def _refusals(
-    start: Situation, edit: Edit, default: str, after: Effective, changes: tuple[EffectiveChange, ...]
+    start: Situation,
+    edit: Edit,
+    default: str,
+    after: Effective,
+    changes: tuple[EffectiveChange, ...],
+    alive: tuple[EffectiveChange, ...],
 ) -> tuple[Refusal, ...]:
+    """Why the outcome would not do; `alive` is what the operator has taken into the plan besides, but a handler never
+    goes that way."""
     before, present = start.before, after.runtimes.get(NAME)
     runc = after.runtimes.get("runc")
     if (
@@ -261,6 +288,7 @@ def _refusals(
         )
     announced = announced_changes(changes, NAME if default != "leave" else None)
     announced += tuple(c for c in changes if any(f".runtimes.{name}." in c.key for name in start.detected))
+    announced += tuple(c for c in changes if c in alive and (c.after is not None or not c.key.startswith("handler ")))
     if edit.renews:
         announced += tuple(c for c in changes if _by_conversion(c))
         if runc is not None:

@@ -2,11 +2,12 @@
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpuwizard.actions import Activation, Check, FileChange, HostChange, HostPlanned, Refusal
 from gpuwizard.answers.model import Answers
+from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective, Release, compare, effective
 from gpuwizard.containerd.edit import add_table, set_value
 from gpuwizard.containerd.model import CRI_V2
@@ -14,7 +15,8 @@ from gpuwizard.errors import RefusedError
 from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.former import former_default, restore_default, set_default
-from gpuwizard.flavours.handler import NAME, is_right
+from gpuwizard.flavours.handler import NAME, expected_options, is_right
+from gpuwizard.flavours.latent import taken_in
 from gpuwizard.flavours.microk8s_template import RENDERED, TEMPLATE, Masked, placeholder_values, rendered
 from gpuwizard.flavours.option import StrategyOption
 from gpuwizard.flavours.reasons import broken_now, former_unknown
@@ -87,8 +89,14 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
         return refused(chosen.value, Refusal("not-editable", f"{TEMPLATE}: {error.what}", error.remedy))
     if text == start.template:
         return HostPlanned(chosen.value, "handler nvidia is there and right")
-    blocked = operator_manages(probe) or _drifted(start, probe)
-    return refused(chosen.value, blocked) if blocked is not None else _planned(start, file.content, text, chosen)
+    found = _changed_since(start, probe)
+    blocked = operator_manages(probe) or (_drifted(start) if not found else None)
+    if blocked is not None:
+        return refused(chosen.value, blocked)
+    if found and not answers.takes_latent(name):
+        return taken_in(name, answers, HostPlanned(chosen.value, ""), _UNIT, found)
+    planned = _planned(start, file.content, text, chosen)
+    return _with_all(start, planned, text, found) if found else planned
 
 
 def _situation(probe: Probe, runtime: RuntimeFacts, template: str) -> _Situation:
@@ -140,22 +148,43 @@ def _blocked(start: _Situation) -> Refusal | None:
     return None
 
 
-def _drifted(start: _Situation, probe: Probe) -> Refusal | None:
-    """containerd.toml is not what the template gives: edited by hand, or the template was changed since."""
+def _differences(start: _Situation) -> str:
+    """What the template gives and containerd.toml does not; empty where they agree, or MicroK8s never started."""
     if RENDERED not in start.files:
-        return None
+        return ""
     running = effective(start.files, RENDERED, str(start.release))
-    differences = compare(running, start.before)
-    if not differences:
-        return None
-    keys = ", ".join(c.key for c in differences[:4])
+    return ", ".join(c.key for c in compare(running, start.before)[:4])
+
+
+def _changed_since(start: _Situation, probe: Probe) -> tuple[str, ...]:
+    """The template was changed after containerd.toml was made of it (`safety.md`, step 2)."""
+    keys = _differences(start)
+    if not keys:
+        return ()
     template, written = probe.files[TEMPLATE].mtime, probe.files[RENDERED].mtime
-    if template is not None and written is not None and template > written:
-        return Refusal(
-            "latent-change",
-            f"{TEMPLATE} was changed after MicroK8s last started ({keys}): the restart would activate that as well",
-            "restart MicroK8s yourself, see that the node is Ready, and plan again",
-        )
+    if template is None or written is None or template <= written:
+        return ()
+    return (f"{TEMPLATE} was changed after MicroK8s last started ({keys})",)
+
+
+def _with_all(start: _Situation, planned: HostPlanned, text: str, found: tuple[str, ...]) -> HostPlanned:
+    """The plan with the whole difference from what runs, as the operator takes all of it; a handler never goes so."""
+    if planned.refusals:
+        return planned
+    running, after = effective(start.files, RENDERED, str(start.release)), start.seen(text)
+    gone = ", ".join(sorted(set(running.runtimes) - set(after.runtimes)))
+    if gone:
+        why = f"handler {clean_line(gone)} runs and would vanish, and pods that run under it could not start again"
+        return refused(planned.strategy, Refusal("handler-vanishes", why, f"keep the handler in {TEMPLATE}"))
+    change = replace(planned.change, effective=compare(running, after))
+    return replace(planned, change=change, latent=found)
+
+
+def _drifted(start: _Situation) -> Refusal | None:
+    """containerd.toml is not what the template gives: it was edited by hand."""
+    keys = _differences(start)
+    if not keys:
+        return None
     return Refusal(
         "owned-file",
         f"{RENDERED} differs from what its template gives ({keys}): MicroK8s writes it anew at every start, and "
@@ -232,6 +261,7 @@ def _planned(start: _Situation, content: SecretBytes, text: str, chosen: Strateg
         binary=None,
         config_path=RENDERED,
         rendered=RENDERED,
+        options=expected_options(after),
     )
     file = FileChange(TEMPLATE, content, SecretBytes(text.encode("utf-8", "surrogateescape")))
     activation = Activation(_UNIT, "snap-restart", snap=_SNAP)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from gpuwizard.actions import EffectiveChange, HostPlanned, Refusal
 from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective, losses
-from gpuwizard.facts.model import Probe, RuntimeFacts
+from gpuwizard.facts.model import Probe
 from gpuwizard.flavours.handler import NAME, is_right, wanted_handler
 from gpuwizard.redact import redact_value
 
@@ -19,7 +19,6 @@ __all__ = [
     "announced_changes",
     "drop_in_refusal",
     "host_refusals",
-    "latent",
     "live_refusal",
     "operator_manages",
     "outcome_refusals",
@@ -50,6 +49,14 @@ def host_refusals(probe: Probe) -> tuple[Refusal, ...]:
                 "configure it the way its vendor describes: a machine configuration, an extension, an image",
             )
         )
+    if facts.state.systemd is False:
+        found.append(
+            Refusal(
+                "no-systemd",
+                "the host runs without systemd: nothing could restart its runtime, or revert the change in time",
+                "change this host by hand: `gpuwizard plan` of a host like it shows what to write",
+            )
+        )
     if not probe.readable:
         found.append(
             Refusal(
@@ -77,19 +84,6 @@ def host_refusals(probe: Probe) -> tuple[Refusal, ...]:
             )
         )
     return tuple(found)
-
-
-def latent(runtime: RuntimeFacts) -> Refusal | None:
-    """A file changed after the runtime started: any restart would activate that as well (`safety.md`, step 2)."""
-    if not runtime.running or not runtime.config_newer_than_process:
-        return None
-    unit = runtime.unit or "the runtime"
-    files = ", ".join(clean_line(f) for f in runtime.changed_files) or "its configuration"
-    return Refusal(
-        "latent-change",
-        f"{files} was changed after {unit} started: our restart would activate that change as well",
-        f"restart {unit} yourself, see that the node is Ready, and plan again",
-    )
 
 
 def operator_manages(probe: Probe) -> Refusal | None:

@@ -210,6 +210,11 @@ class Cluster:
             what=f"create pod {meta['namespace']}/{shown}",
         )
 
+    async def list_objects(self, kind: str, namespace: str = "", *, label_selector: str = "") -> tuple[Json, ...]:
+        """Objects of a kind, of one namespace or (empty) of all."""
+        items, _ = await self._list(kind, namespace, label_selector)
+        return tuple(items)
+
     async def list_pods(self, namespace: str, label_selector: str = "", field_selector: str = "") -> tuple[Json, ...]:
         """Pods of one namespace (of all when it is empty)."""
         items, _ = await self._list("Pod", namespace, label_selector, field_selector)

@@ -8,6 +8,7 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
 from gpuwizard.facts.cluster import ClusterView, NodePod, NodeView, ObjectState, key_of
 from gpuwizard.facts.model import Probe
+from gpuwizard.flavours.latent import not_live, taken_in
 from gpuwizard.flavours.refusals import live_refusal
 from gpuwizard.plan.alike import AlikeHosts
 from gpuwizard.plan.blast import blast_of, pods_by_node
@@ -18,7 +19,7 @@ from gpuwizard.plan.shown import cleaned, shown_yaml
 from gpuwizard.redact import hide_secrets, redact_text, secrets_in
 from gpuwizard.steps import desired_objects, labels, runtime, runtime_class
 
-__all__ = ["boot_of", "build_plan", "reads_of", "versions_of"]
+__all__ = ["boot_of", "build_plan", "node_of", "reads_of", "versions_of"]
 
 
 def build_plan(
@@ -84,11 +85,14 @@ def _host(
     pods: Mapping[str, tuple[NodePod, ...]] | None,
 ) -> HostPlan:
     facts = probe.facts
-    node = _node(probe, nodes)
+    node = node_of(probe, nodes)
+    live = live_refusal(node.runtime_handlers, planned) if node is not None else None
+    if not planned.refusals and live is None and planned.change.activation is not None and node is not None:
+        planned = taken_in(name, answers, planned, planned.change.activation.unit, not_live(node, probe))
     refusals = tuple(_safe(refusal, probe) for refusal in planned.refusals)
     if not refusals and _takes_part(planned, probe) and view is not None and view.error is None and node is None:
         refusals = (_unknown_node(probe, view),)
-    if not refusals and node is not None and (live := live_refusal(node.runtime_handlers, planned)) is not None:
+    if not refusals and live is not None:
         refusals = (live,)
     if not refusals and planned.change.activation is not None:
         undrained = drain_refusal(answers.rollout, view, node, member=facts.kubernetes.node_name is not None)
@@ -130,7 +134,7 @@ def _takes_part(planned: HostPlanned, probe: Probe) -> bool:
     return planned.strategy != "none" and bool(probe.facts.gpus)
 
 
-def _node(probe: Probe, nodes: Mapping[str, NodeView]) -> NodeView | None:
+def node_of(probe: Probe, nodes: Mapping[str, NodeView]) -> NodeView | None:
     """The node that this host is: by the name it registers as, else by its host name."""
     names = [probe.facts.kubernetes.node_name, probe.facts.hostname, (probe.facts.hostname or "").lower()]
     return next((nodes[name] for name in names if name and name in nodes), None)

@@ -20,7 +20,7 @@ def plan_hash(hosts: Iterable[HostPlan], cluster: ClusterPlan) -> str:
     mappings and what stood there before do not count."""
     return _digest(
         {
-            "hosts": {h.name: [_deed(a) for a in h.actions] for h in hosts if h.actions and not h.refusals},
+            "hosts": {h.name: _deeds(h) for h in hosts if h.actions and not h.refusals},
             "cluster": [_deed(a) for a in cluster.actions] if not cluster.refusals else [],
         }
     )
@@ -54,6 +54,11 @@ def canonical(value: Any) -> Any:
     return value
 
 
+def _deeds(host: HostPlan) -> list[Any]:
+    back = [["take back", canonical(host.takes_back)]] if host.takes_back else []
+    return [_deed(action) for action in host.actions] + back
+
+
 def _deed(action: Action) -> Any:
     match action:
         case WriteFile():
@@ -64,7 +69,7 @@ def _deed(action: Action) -> Any:
         case LabelNode():
             return ["label", action.node, action.key, action.after]
         case ApplyObject():
-            return ["object", canonical(action.manifest)]
+            return ["object", canonical(action.manifest)] if action.manifest else ["delete", str(action.key)]
 
 
 def _digest(value: Any) -> str:

@@ -87,7 +87,8 @@ def _deed(action: WriteFile | Restart) -> Hashable:
 def _masked_refusals(host: HostPlan) -> tuple[Refusal, ...]:
     names = {name for name in (host.name, host.node_name) if name}
     return tuple(
-        Refusal(refusal.id, _masked(refusal.why, names), _masked(refusal.remedy, names)) for refusal in host.refusals
+        Refusal(refusal.id, _masked(refusal.why, names), _masked(refusal.remedy, names), refusal.detail)
+        for refusal in host.refusals
     )
 
 

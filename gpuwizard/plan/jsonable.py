@@ -24,6 +24,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "server": plan.cluster.server,
             "actions": [_action(a) for a in plan.cluster.actions],
             "refusals": _refusals(plan.cluster.refusals),
+            "notes": list(plan.cluster.notes),
         },
         "facts_fingerprint": plan.fingerprint,
     }
@@ -97,4 +98,6 @@ def _shown(key: str, value: str | None) -> str | None:
 
 
 def _refusals(refusals: Iterable[Refusal]) -> list[dict[str, str]]:
-    return [{"id": r.id, "why": redact_text(r.why), "remedy": redact_text(r.remedy)} for r in refusals]
+    return [
+        {"id": r.id, "why": redact_text(r.why), "remedy": redact_text(r.remedy), "diff": r.detail} for r in refusals
+    ]

@@ -48,11 +48,14 @@ class Effect:
 
 
 def effects_of(actions: Iterable[Action]) -> tuple[Effect, ...]:
-    """The effects of the actions of one host; none when no file and no runtime is touched."""
+    """The effects of the actions of one host; none when no file and no runtime is touched, or when
+    what comes of it is not known."""
     changes: list[EffectiveChange] = []
     check: Check | None = None
     touched = False
     for action in actions:
+        if isinstance(action, WriteFile) and not action.told:
+            return ()
         if isinstance(action, WriteFile | Restart):
             touched = True
             changes += action.effective

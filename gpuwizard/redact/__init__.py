@@ -7,17 +7,21 @@ still a visible change and the mark tells nothing (`safety.md`, secrets and fore
 import functools
 import secrets
 
-from gpuwizard.redact.text import Redactor
+from gpuwizard.redact.text import MARK, Redactor
+from gpuwizard.secret import known_secrets
 
 __all__ = [
     "Redactor",
     "hide_secrets",
+    "is_redacted",
     "redact_document",
     "redact_object",
     "redact_text",
     "redact_value",
     "redacted_secret",
     "secrets_in",
+    "without_passwords",
+    "without_secrets",
 ]
 
 _PROCESS = Redactor(secrets.token_bytes(32))
@@ -49,6 +53,11 @@ def redacted_secret(value: str) -> str:
     return _PROCESS.mark(value)
 
 
+def is_redacted(text: str) -> bool:
+    """True when a secret was left out of `text`."""
+    return MARK in text
+
+
 @functools.lru_cache(maxsize=256)
 def secrets_in(text: str, path: str) -> frozenset[str]:
     """The secrets that stand in the file `path`."""
@@ -60,3 +69,15 @@ def hide_secrets(text: str, known: frozenset[str]) -> str:
     for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, _PROCESS.mark(secret))
     return _PROCESS.text(text)
+
+
+def without_secrets(text: str) -> str:
+    """A text from anywhere without secrets: an error of a library, a traceback, a line of a log."""
+    return hide_secrets(text, known_secrets())
+
+
+def without_passwords(text: str) -> str:
+    """A text of our own words, which may quote what a host said, without the passwords of this process."""
+    for secret in sorted(known_secrets(), key=len, reverse=True):
+        text = text.replace(secret, _PROCESS.mark(secret))
+    return text

@@ -51,7 +51,7 @@ _PATTERNS: tuple[re.Pattern[str], ...] = (
     _PEM, _YAML_BLOCK, _YAML_LINE, _K3S_TOKEN, _LIST, _QUOTED_PAIR, _ARGUMENT,
     _ENVIRONMENT, _BEARER, _PROXY_LOGIN, _URL_LOGIN, _URL_TOKEN, _PAIR,
 )  # fmt: skip
-_MARK = "‹redacted"
+MARK = "‹redacted"
 _CONTINUED = "‹redacted›"
 _QUOTES = re.compile(r"\"\"\"|'''|\\+\"|\"|'")
 _PUBLIC = ("username", "email", "user-agent")
@@ -124,14 +124,14 @@ class Redactor:
 
     def mark(self, value: str) -> str:
         """The mark that stands for the secret `value`."""
-        return f"{_MARK} #{hmac.new(self._key, value.encode('utf-8', 'surrogateescape'), sha256).hexdigest()[:4]}›"
+        return f"{MARK} #{hmac.new(self._key, value.encode('utf-8', 'surrogateescape'), sha256).hexdigest()[:4]}›"
 
     def _replace(self, found: re.Match[str]) -> str:
         return found["head"] + self._hidden(found["value"])
 
     def _hidden(self, value: str) -> str:
         """`value` as its mark, between the same quotes and on as many lines."""
-        if _HARMLESS.match(value) or value.strip("\"'\\ \t\n|>+-0123456789").startswith(_MARK):
+        if _HARMLESS.match(value) or value.strip("\"'\\ \t\n|>+-0123456789").startswith(MARK):
             return value
         first, *more = value.split("\n")
         if more and first[:1] in ("|", ">"):

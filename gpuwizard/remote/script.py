@@ -41,12 +41,20 @@ trap 'exit 130' INT
 trap 'exit 141' PIPE
 trap 'exit 143' TERM
 gpuwizard_payload() {
-(umask 077 && base64 -d >"$PAYLOADS/$1") &&
-[ $(wc -c <"$PAYLOADS/$1") -eq "$2" ] &&
-[ "$(sha256sum <"$PAYLOADS/$1" | cut -c 1-64)" = "$3" ] && return 0
-echo "gpuwizard: payload $1 arrived damaged" >&2
+base64 -d >"$PAYLOADS/$1" || gpuwizard_damaged "payload $1"
+}
+gpuwizard_damaged() {
+echo "gpuwizard: $1 arrived damaged" >&2
 exit 97
 }
+gpuwizard_mask=$(umask)
+umask 077
+"""
+_PAYLOAD_CHECK = """\
+gpuwizard_damage=$(cd "$PAYLOADS" && sha256sum -c - 2>&1 <<'{end}'
+{sums}{end}
+) || gpuwizard_damaged "payload ${{gpuwizard_damage%%: *}}"
+umask "$gpuwizard_mask"
 """
 
 
@@ -94,15 +102,16 @@ def _payloads(payloads: tuple[Payload, ...], token: str) -> list[str]:
     names = [p.name for p in payloads]
     if len(set(names)) != len(names):
         raise ValueError("two payloads have one name")
-    return [_PAYLOAD_SETUP, *(_payload(p, token) for p in payloads)]
+    sums = "".join(f"{_encoded(p.data)[0]}  {p.name}\n" for p in payloads)
+    check = _PAYLOAD_CHECK.format(end=f"END_{token}", sums=sums)
+    return [_PAYLOAD_SETUP, *(_payload(p, token) for p in payloads), check]
 
 
 def _payload(payload: Payload, token: str) -> str:
     if not _PAYLOAD_NAME.fullmatch(payload.name):
         raise ValueError(f"{payload.name!r} is no payload name")
-    digest, body = _encoded(payload.data)
     end = f"END_{token}"
-    return f"gpuwizard_payload {payload.name} {len(payload.data)} {digest} <<'{end}'\n{body}{end}\n"
+    return f"gpuwizard_payload {payload.name} <<'{end}'\n{_encoded(payload.data)[1]}{end}\n"
 
 
 @functools.lru_cache(maxsize=16)

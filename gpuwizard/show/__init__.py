@@ -4,7 +4,8 @@ from gpuwizard.show.facts import fact_lines
 from gpuwizard.show.hosts import finding_lines, gpu_summary, runtime_summary
 from gpuwizard.show.plan import plan_lines
 from gpuwizard.show.result import summary_lines
-from gpuwizard.show.words import MARKS, count
+from gpuwizard.show.runs import run_blocks, run_line
+from gpuwizard.show.words import MARKS, count, listed
 
 __all__ = [
     "MARKS",
@@ -12,7 +13,10 @@ __all__ = [
     "fact_lines",
     "finding_lines",
     "gpu_summary",
+    "listed",
     "plan_lines",
+    "run_blocks",
+    "run_line",
     "runtime_summary",
     "summary_lines",
 ]

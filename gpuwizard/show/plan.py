@@ -16,11 +16,12 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     that are alike; then the cluster's objects."""
     for group in group_hosts(plan):
         yield from _group_lines(group)
-    if plan.cluster.actions or plan.cluster.refusals:
+    if plan.cluster.actions or plan.cluster.refusals or plan.cluster.notes:
         yield f"cluster {plan.cluster.server or ''}".rstrip()
         for refusal in plan.cluster.refusals:
             yield f"  ✗ refused: {refusal.why}"
             yield from _remedy(refusal.remedy)
+        yield from (f"  · {note}" for note in plan.cluster.notes)
         yield from _steps(cluster_steps(plan.cluster))
     yield plan_total(plan)
 
@@ -39,6 +40,7 @@ def _group_lines(group: HostGroup) -> Iterator[str]:
     yield title if group.first.refusals else f"{title} · {group.first.strategy}: {group.first.reason}"
     for refusal in group.refusals:
         yield f"  ✗ {refusal.why}"
+        yield from (f"      {line}" for line in refusal.detail.splitlines())
         yield from _remedy(refusal.remedy)
     if group.first.refusals:
         return

@@ -41,11 +41,18 @@ def group_state(group: HostGroup) -> str:
 
 
 def group_steps(group: HostGroup) -> Iterator[Step]:
-    """What is done on each of these hosts, in order; the labels of their nodes at last."""
+    """What is done on each of these hosts, in order; the labels of their nodes at last, or first where they go."""
+    gone = [label for label in group.labels if label.after is None]
+    yield from _together(gone)
     for action in group.actions:
         yield _step(action)
-    alike: dict[tuple[str, str | None, str], list[LabelNode]] = {}
-    for label in group.labels:
+    yield from _together([label for label in group.labels if label.after is not None])
+
+
+def _together(group: Sequence[LabelNode]) -> Iterator[Step]:
+    """Labels that are set, or go, on many nodes in the same way."""
+    alike: dict[tuple[str, str | None, str | None], list[LabelNode]] = {}
+    for label in group:
         alike.setdefault((label.key, label.before, label.after), []).append(label)
     for labels in alike.values():
         yield _labels(labels)
@@ -76,8 +83,10 @@ def _labels(labels: Sequence[LabelNode]) -> Step:
     lines: list[DiffLine] = []
     if first.before is not None:
         lines.append(DiffLine("removed", clean_line(f"-{first.key}={first.before}")))
-    lines.append(DiffLine("added", clean_line(f"+{first.key}={first.after}")))
+    if first.after is not None:
+        lines.append(DiffLine("added", clean_line(f"+{first.key}={first.after}")))
     if len(labels) == 1:
         return Step(first.summary, diff=tuple(lines))
     nodes = clean_line(folded([label.node for label in labels], ", "), 4000)
-    return Step(f"label {len(labels)} nodes {first.key}={first.after}", diff=tuple(lines), notes=(nodes,))
+    words = f"{first.key}={first.after}" if first.after is not None else f"{first.key}-"
+    return Step(f"label {len(labels)} nodes {words}", diff=tuple(lines), notes=(nodes,))

@@ -1,19 +1,16 @@
 """Apply a plan: guarded changes host by host, the cluster's objects after the canary, each node's label at the end."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuwizard.actions import EffectiveChange, Restart, WriteFile
 from gpuwizard.answers.model import Answers
-from gpuwizard.clean import clean_line
 from gpuwizard.clock import Clock
-from gpuwizard.errors import GpuwizardError, RefusedError, UsageError
+from gpuwizard.errors import UsageError
 from gpuwizard.events import Asker, Emit, HostOutcome, HostProgress, Note
 from gpuwizard.journal import Journal
 from gpuwizard.kube.cluster import Cluster
-from gpuwizard.plan.build import boot_of, reads_of, versions_of
 from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.cluster_changes import ApplyRun, apply_objects, set_label, set_labels, touches
@@ -21,17 +18,19 @@ from gpuwizard.work.cordon import clear_node, lift, lift_left, with_cordons
 from gpuwizard.work.guard import Dumps, Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
-from gpuwizard.work.probe import probe_host
+from gpuwizard.work.load import load_of
+from gpuwizard.work.old_pods import OldPods, running_pods
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import owner_text
+from gpuwizard.work.stale import Look, still_holds
 
-__all__ = ["Report", "apply_plan", "time_limits"]
+__all__ = ["CUT", "Report", "apply_plan", "time_limits"]
 
 _BAD = ("rolled-back", "failed", "reverting", "unconfirmed")
 _BEGUN = ("confirmed", "rolled-back", "reverting", "unconfirmed")
 _NEVER_BEGUN = ("refused", "unreachable")
 # Why a host reverted that says nothing against the change itself (guard-arm.sh, guard-change.sh, guard.py).
-_CUT = ("it was not confirmed within", "the host was restarted before", "the run was cut", "interrupted by")
+CUT = ("it was not confirmed within", "the host was restarted before", "the run was cut", "interrupted by")
 _RESERVE = 20.0  # seconds of T for the stop of the unit and for the confirmation itself
 _LEAST, _MOST = 15.0, 180.0  # seconds in which the unit must come up
 
@@ -55,6 +54,7 @@ async def apply_plan(
     clock: Clock,
     journal: Journal,
     *,
+    looks: Mapping[str, Look] | None = None,
     resumed: bool = False,
 ) -> Report:
     """Run exactly the actions of `plan` and report each host from its own state (`safety.md`).
@@ -62,10 +62,13 @@ async def apply_plan(
     Hosts that the plan refuses are `refused`, hosts without an action `unchanged` and never touched. When it is
     cancelled, what is in flight is put back, every host's outcome is emitted, and the cancellation goes on; a second
     one leaves at once. `resumed`: the run was begun by an earlier process and was cut; each host is asked first how it
-    stands, and nothing is done twice. Raises UsageError when the time limits of the answers cannot be met.
+    stands, and nothing is done twice. `looks` are the looks at the hosts that this process has had. Raises UsageError
+    when the time limits of the answers cannot be met, and for the plan of an uninstall.
     """
+    if plan.uninstalls:
+        raise UsageError("this is the plan of an uninstall", remedy="gpuwizard uninstall, or resume the run it is of")
     time_limits(answers)
-    run = ApplyRun(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan, resumed=resumed)
+    run = ApplyRun(hosts, cluster, answers, run_id, emit, clock, journal, plan=plan, looks=looks or {}, resumed=resumed)
     journal.begin(plan, answers)
     try:
         await _apply(run)
@@ -113,7 +116,7 @@ async def _apply(run: ApplyRun) -> None:
             to_begin,
             lambda host: _change(run, host),
             rollout,
-            load=await _load(run, to_begin),
+            load=await load_of(run, to_begin),
             after_canary=objects,
             outcomes=run.outcomes,
             emit=run.emit,
@@ -160,7 +163,7 @@ async def _take_up(run: ApplyRun, hosts: Sequence[HostPlan]) -> tuple[list[HostP
 
     found = await asyncio.gather(*(one(host) for host in hosts))
     known = [*run.outcomes.values()]
-    bad = [o for o in known if o.outcome in _BAD and not (o.outcome == "rolled-back" and o.reason.startswith(_CUT))]
+    bad = [o for o in known if o.outcome in _BAD and not (o.outcome == "rolled-back" and o.reason.startswith(CUT))]
     for outcome in bad[:1]:
         run.emit(Note("apply", f"it is {outcome.outcome}: no further host is begun", "error", host=outcome.host))
     return [host for host, outcome in zip(hosts, found, strict=True) if outcome is None], not bad
@@ -213,17 +216,18 @@ def guarded_change(run: ApplyRun, host: HostPlan) -> GuardedChange:
 
 def _hooks(run: ApplyRun, host: HostPlan, transport: Transport) -> Hooks:
     restart = next((a for a in host.actions if isinstance(a, Restart)), None)
-    was_ready = True
+    was_ready, pods = True, OldPods()
 
     async def check() -> None:
-        nonlocal was_ready
-        await _still_holds(host, transport)
+        nonlocal was_ready, pods
+        await still_holds(host, transport, run.looks.get(host.name), run.clock)
         if run.cluster is None or host.node_name is None or restart is None:
             return
         if host.control_plane:
             await control_plane_ready(run.cluster, host.node_name)
         node = await run.cluster.node(host.node_name)
         was_ready = node is not None and node.ready is True
+        pods = await running_pods(run.cluster, host.node_name, host.name, run.emit)
 
     def accept(dumps: Dumps) -> None:
         nothing_lost(dumps.before, dumps.after, _containerd_version(host), _announced(host))
@@ -242,25 +246,11 @@ def _hooks(run: ApplyRun, host: HostPlan, transport: Transport) -> Hooks:
             host=host.name,
             emit=run.emit,
             clock=run.clock,
+            control_plane=host.control_plane,
+            pods=pods,
         )
 
     return Hooks(check, accept, settle, clear_node(run, host.name, host.node_name if restart else None))
-
-
-async def _still_holds(host: HostPlan, transport: Transport) -> None:
-    """Probe again under the lock. Raises RefusedError that names what differs from what the plan saw."""
-    seen = await probe_host(transport, sudo_password_known=True)
-    for what, planned, now in (
-        ("", host.reads, reads_of(seen)),
-        ("the version of ", host.versions, versions_of(seen)),
-        ("the ", {"boot": host.boot_id or ""}, {"boot": boot_of(seen) or host.boot_id or ""}),
-    ):
-        for key in sorted({*planned, *now}):
-            if planned.get(key) != now.get(key):
-                old, new = (clean_line(str(v.get(key, "not there")))[:20] for v in (planned, now))
-                raise RefusedError(
-                    f"stale plan: {what}{key} was {old}, is {new}", where=host.name, remedy="look again and plan again"
-                )
 
 
 def _announced(host: HostPlan) -> tuple[EffectiveChange, ...]:
@@ -273,19 +263,6 @@ def _containerd_version(host: HostPlan) -> str:
     path = restart.check.config_path if restart else None
     exact = host.versions.get(f"containerd {path}")
     return exact or next((v for k, v in sorted(host.versions.items()) if k.startswith("containerd")), "1.7.0")
-
-
-async def _load(run: ApplyRun, hosts: Sequence[HostPlan]) -> dict[str, int]:
-    """Pods that run on each host's node; nothing when the cluster does not say."""
-    if run.cluster is None or not run.answers.rollout.canary or len(hosts) < 2:
-        return {}
-    try:
-        pods = await run.cluster.list_pods("", field_selector="status.phase=Running")
-    except GpuwizardError as error:
-        run.emit(Note("apply", f"the load of the nodes is not known: {error.what}", "warning"))
-        return {}
-    counted = Counter(str(p.get("spec", {}).get("nodeName", "")) for p in pods)
-    return {h.name: counted[h.node_name or ""] for h in hosts}
 
 
 def _report(run: ApplyRun) -> Report:

@@ -1,6 +1,6 @@
 """What apply does through the Kubernetes API: the cluster's objects in the plan's order, and each node's label."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuwizard.actions import ApplyObject, LabelNode, Restart, WriteFile
@@ -11,6 +11,7 @@ from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.work.shared_run import SharedRun
+from gpuwizard.work.stale import Look
 
 __all__ = ["ApplyRun", "apply_objects", "set_label", "set_labels", "touches"]
 
@@ -20,6 +21,7 @@ class ApplyRun(SharedRun):
     """What all hosts of one apply share. `objects_done`: the cluster has what its nodes' labels are for."""
 
     plan: Plan
+    looks: Mapping[str, Look]
     resumed: bool = False
     objects_done: bool = False
 

@@ -21,6 +21,8 @@ from gpuwizard.work.guard_hooks import Dumps, Hooks, dumps_in
 from gpuwizard.work.guard_lines import event_of, progress
 from gpuwizard.work.guard_scripts import GuardedChange, HostState, call, host_state, prepare_script
 from gpuwizard.work.host_lock import HostLock
+from gpuwizard.work.likely import likely_of_link
+from gpuwizard.work.refused import refusal_of
 
 __all__ = ["Dumps", "Guard", "Hooks"]
 
@@ -52,7 +54,7 @@ class Guard:
         self._emit = emit
         self._clock = clock
         self._stage: GuardStage = stage
-        self._lock = HostLock(transport, change.run_id, change.by, clock)
+        self._lock = HostLock(transport, change.run_id, change.by, clock, emit, stage)
         self._armed_at: float | None = None
         self._was_armed = False
         self._line = 1
@@ -115,7 +117,7 @@ class Guard:
         return self._outcome(await self._drive(state))
 
     async def put_back(self, why: str) -> HostOutcome:
-        """Have a change that was begun earlier and never confirmed put back; ends as `run`."""
+        """Have a change that was begun earlier and never confirmed put back, which restarts its unit; ends as `run`."""
         self._giving_up = why
         return await self._guarded(self._put_back_only())
 
@@ -158,6 +160,7 @@ class Guard:
             if not self._transport.alive:
                 await self._transport.reconnect()
             await self._lock.take()
+            await self._hooks.check()
         except GpuwizardError as error:
             return self._ended(_word_for(error), _text(error))
         state = await self._drive(HostState("applying"))
@@ -207,8 +210,7 @@ class Guard:
                 self._armed_at = self._clock.monotonic()
                 return await self._call("arm")
             case "armed":
-                await self._call("begin")
-                return await self._watch()
+                return await self._watch("begin-and-watch")
             case "healthy":
                 await self._hooks.settle(self._left(state))
                 self._say("confirm")
@@ -249,34 +251,42 @@ class Guard:
             return self._ended("unchanged", f"{why} before anything was changed")
         return self._outcome(state)
 
-    async def _watch(self) -> HostState:
-        limit = self._change.timeout + 600.0
-        done = await self._run_script(call("watch", self._change.run_id, str(self._line)), limit)
-        return self._state_in(done)
+    async def _watch(self, role: str = "watch") -> HostState:
+        return await self._call(role, str(self._line), timeout=self._change.timeout + 600.0)
 
     async def _back(self, error: UnreachableError) -> HostState | None:
         """The link is lost: try again until the host must have reverted by itself, then give up."""
-        began, pause, reason = self._clock.monotonic(), _FIRST_PAUSE, _text(error)
+        began, pause = self._clock.monotonic(), _FIRST_PAUSE
+        last: GpuwizardError = error
         limit = (self._armed_at or began) + self._change.timeout + _GRACE
         while (now := self._clock.monotonic()) < limit:
-            name = self._transport.name
-            self._emit(Waiting(name, self._stage, "the host answers again", reason, now - began, limit - began))
+            self._emit(
+                Waiting(
+                    self._transport.name,
+                    self._stage,
+                    "the host answers again",
+                    _text(last),
+                    now - began,
+                    limit - began,
+                    likely_of_link(last),
+                )
+            )
             await self._clock.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             try:
                 await self._transport.reconnect()
                 state = await self._call("status")
             except GpuwizardError as again:
-                reason = _text(again)
+                last = again
                 continue
             with contextlib.suppress(GpuwizardError):
                 await self._lock.take()
             return state
         return None
 
-    async def _call(self, role: str, *arguments: str) -> HostState:
+    async def _call(self, role: str, *arguments: str, timeout: float = _SHORT) -> HostState:
         """Call the guard on the host. Raises GpuwizardError with its own words when it fails."""
-        done = await self._run_script(call(role, self._change.run_id, *arguments))
+        done = await self._run_script(call(role, self._change.run_id, *arguments), timeout)
         lines = done.stdout.decode("utf-8", "replace").splitlines()
         if host_state(lines) is None or any(line.startswith(("@refused ", "@error ")) for line in lines):
             self._raise_for(done, lines)
@@ -307,8 +317,7 @@ class Guard:
         where = self._transport.name
         for line in lines:
             if line.startswith("@refused "):
-                kind, _, why = line.removeprefix("@refused ").partition(" ")
-                raise RefusedError(redact_text(clean_line(why)), where=where, remedy=_REMEDIES.get(kind, ""))
+                raise refusal_of(line.removeprefix("@refused "), self._change.by, where)
         for line in lines:
             if line.startswith("@error "):
                 raise GpuwizardError(redact_text(clean_line(line.removeprefix("@error "))), where=where)
@@ -356,16 +365,6 @@ class Guard:
         return HostOutcome(
             self._transport.name, "unconfirmed", f"{why}; unless confirmed it reverts by itself", self._stage, when
         )
-
-
-_REMEDIES = {
-    "stale": "look again and make a new plan",
-    "judge": "nothing was changed; the plan must be made differently",
-    "busy": "see `gpuwizard rollback` for the runs, or wait until the host has reverted by itself",
-    "no-room": "make room on that file system",
-    "foreign": "compare the file with the backup in the run folder and decide by hand",
-    "no-systemd": "change this host by hand",
-}
 
 
 def _word_for(error: GpuwizardError) -> Outcome:

@@ -3,6 +3,7 @@
 from gpuwizard.clean import clean_line
 from gpuwizard.events import Event, HostProgress, LogLine, Stage, Waiting
 from gpuwizard.redact import redact_text
+from gpuwizard.work.likely import likely_of_unit
 
 __all__ = ["STEPS", "event_of", "progress"]
 
@@ -36,6 +37,8 @@ def event_of(line: str, host: str, stage: Stage) -> Event | None:
         case "@log":
             _, _, text = rest.partition(" ")
             return _logged(text, host, stage)
+        case "@wait":
+            return _waiting(clean_line(rest), host, stage)
         case "@info" | "@stale":
             return LogLine(host, stage, redact_text(clean_line(rest)))
         case _:
@@ -64,9 +67,13 @@ def _logged(text: str, host: str, stage: Stage) -> Event | None:
 
 
 def _waiting(text: str, host: str, stage: Stage) -> Event | None:
-    numbers, _, last = text.partition(" | ")
+    """``SECONDS LIMIT CONDITION | LAST VALUE | EVIDENCE`` (guard-health.sh, guard-why.sh)."""
+    numbers, last, evidence, *_ = (*(part.strip() for part in text.split(" |", 2)), "", "")
     elapsed, _, rest = numbers.partition(" ")
     limit, _, condition = rest.partition(" ")
     if not elapsed.isdigit() or not limit.isdigit():
         return None
-    return Waiting(host, stage, condition, last, float(elapsed), float(limit))
+    last = redact_text(last)
+    return Waiting(
+        host, stage, condition, last, float(elapsed), float(limit), likely_of_unit(condition, last, evidence)
+    )

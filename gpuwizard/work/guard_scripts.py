@@ -9,13 +9,25 @@ from gpuwizard.clean import clean_line
 from gpuwizard.errors import RefusedError
 from gpuwizard.remote.transport import Payload, Script
 
-__all__ = ["GuardedChange", "HostState", "call", "host_state", "lock_script", "prepare_script", "stored_guard"]
+__all__ = [
+    "GuardedChange",
+    "HostState",
+    "call",
+    "history_script",
+    "host_state",
+    "lock_script",
+    "prepare_script",
+    "stored_guard",
+]
 
 _PARTS = (
     "guard-state.sh",
     "guard-files.sh",
+    "guard-why.sh",
     "guard-health.sh",
     "guard-judge.sh",
+    "guard-undo.sh",
+    "guard-manual.sh",
     "guard-prepare.sh",
     "guard-change.sh",
     "guard-arm.sh",
@@ -30,8 +42,9 @@ class GuardedChange:
 
     `undo` are the edits that a revert of a restart-only change makes. `timeout` is T: seconds until the host reverts
     by itself; `limit` how long the unit may take to come up; `hold` how long it must then stay up. `verb` and `snap`
-    say how the change is made live (see `Activation`). `restores` names the earlier run whose files are put back (then
-    `files` is empty: the host has the bytes).
+    say how the change is made live (see `Activation`). `restores` names the earlier runs whose files are put back, the
+    newest first (then `files` is empty: the host has the bytes); `aims`, when given, are the (sha256 before, after,
+    path) that this must come to, as a plan that was reviewed says.
     """
 
     run_id: str
@@ -47,7 +60,8 @@ class GuardedChange:
     timeout: int = 300
     limit: int = 90
     hold: int = 30
-    restores: str | None = None
+    restores: tuple[str, ...] = ()
+    aims: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +97,18 @@ def stored_guard() -> bytes:
 
 def prepare_script(change: GuardedChange) -> Script:
     """Check, back up, stage and judge; nothing is changed by it."""
-    arguments = ("prepare", change.run_id, *((change.restores,) if change.restores else ()))
-    payloads = [Payload("guard", stored_guard()), Payload("params", _params(change))]
+    arguments = ("prepare", change.run_id, *((" ".join(change.restores),) if change.restores else ()))
+    plugins = asset("remote/plugins.pl").read_bytes()
+    payloads = [
+        Payload("guard.sh", stored_guard()),
+        Payload("plugins.pl", plugins),
+        Payload("params", _params(change)),
+    ]
     rows = [("write", file) for file in change.files] + [("undo", file) for file in change.undo]
     if not change.restores:
         payloads.append(Payload("files", _table(rows)))
+    if change.aims:
+        payloads.append(Payload("aims", _lines((*shas, _plain(path)) for *shas, path in change.aims)))
     if change.reads:
         payloads.append(Payload("reads", _lines((sha, _plain(path)) for path, sha in sorted(change.reads.items()))))
     for number, (_, file) in enumerate(rows, start=1):
@@ -99,6 +120,11 @@ def prepare_script(change: GuardedChange) -> Script:
 def call(role: str, run_id: str, *arguments: str) -> Script:
     """Call the guard that `prepare_script` left on the host."""
     return Script(asset("remote/call.sh").read_text(encoding="utf-8"), (role, run_id, *arguments))
+
+
+def history_script() -> Script:
+    """Tell what runs stand on the host, with the bytes of their files; nothing is changed by it."""
+    return Script(guard_text(), ("history", "none"))
 
 
 def lock_script(run_id: str, owner: str) -> Script:
@@ -149,6 +175,7 @@ def _params(change: GuardedChange) -> bytes:
         "config": check.config_path if check else None,
         "rendered": check.rendered if check else None,
         "kind": check.kind if check else None,
+        "options": " ".join(option for option in check.options if " " not in option) if check else None,
     }
     return "".join(f"{key}={_plain(value)}\n" for key, value in values.items() if value).encode()
 

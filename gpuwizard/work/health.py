@@ -15,6 +15,8 @@ from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.blast import CONTROL_PLANE
 from gpuwizard.redact import redact_text, redact_value
 from gpuwizard.work.guard_lines import progress
+from gpuwizard.work.likely import likely_of_api, likely_of_node
+from gpuwizard.work.old_pods import OldPods, still_run
 
 __all__ = ["control_plane_ready", "node_settles", "nothing_lost"]
 
@@ -22,6 +24,7 @@ _MAIN = "/config.toml"
 _IMPORTS = re.compile(rb"(?ms)^[ \t]*imports[ \t]*=[ \t]*\[.*?\][ \t]*$")
 _POLL = 1.0
 _PATIENCE = 30.0  # seconds that a node may be NotReady although the answers want a shorter hold
+_NO_PODS = OldPods()
 _RESERVE = 10.0  # seconds kept for the confirmation itself
 
 
@@ -71,12 +74,16 @@ async def node_settles(
     emit: Emit,
     clock: Clock,
     stage: Stage = "apply",
+    control_plane: bool = False,
+    pods: OldPods = _NO_PODS,
 ) -> None:
-    """Wait until `node` was Ready for `hold` seconds without a break and its heartbeat moved on meanwhile.
+    """Wait until `node` was Ready for `hold` seconds without a break and its heartbeat moved on meanwhile; then until
+    the `pods` that ran before run again.
 
     A runtime with a broken CRI shows as NotReady only 24 to 28 s after its restart (`safety.md` point 9), so one look
     proves nothing; a node that is NotReady for as long as the hold will not mend by itself. `left` are the seconds
-    until the host reverts by itself. An API server that is away meanwhile (a K3s server restarts it) is waited for.
+    until the host reverts by itself. An API server that is away meanwhile (a K3s server, `control_plane`, restarts
+    it) is waited for.
     Raises GpuwizardError with the last reason when it does not settle.
     """
     emit(progress(host, stage, "node"))
@@ -89,23 +96,31 @@ async def node_settles(
         now = clock.monotonic()
         try:
             view = await cluster.node(node)
-            last = _words(view)
+            last, likely = _words(view), likely_of_node(view)
         except UnreachableError as error:
             view, last = None, f"the API server cannot be reached: {error.what}"
+            likely = likely_of_api(error, control_plane=control_plane)
         if view is not None and first_beat is None:
             first_beat = view.heartbeat
         beating = view is not None and view.heartbeat is not None and view.heartbeat != first_beat
         ready_since = (now if ready_since is None else ready_since) if view is not None and view.ready else None
         if ready_since is not None and now - ready_since >= hold and beating:
-            return
+            break
         if ready_since is not None and not beating:
             last = "Ready, but no heartbeat newer than the restart yet"
+            likely = likely_of_node(view, beating=False)
         away_since = (now if away_since is None else away_since) if view is not None and not view.ready else None
         if now - began >= limit or (away_since is not None and now - away_since >= max(hold, _PATIENCE)):
             raise GpuwizardError(f"node {node} did not settle: {last}", where=host)
-        held = now - ready_since if ready_since is not None else 0.0
-        emit(Waiting(host, stage, f"node {node} stays Ready for {hold:g} s", last, held, max(hold, 1.0)))
+        held, needed = (now - ready_since, hold) if ready_since is not None else (now - began, limit)
+        if held >= needed:  # only the heartbeat is missing
+            held, needed = now - began, limit
+        emit(Waiting(host, stage, f"node {node} stays Ready for {hold:g} s", last, held, needed, likely))
         await clock.sleep(_POLL)
+    left -= clock.monotonic() - began
+    await still_run(
+        cluster, pods, left=left, host=host, emit=emit, clock=clock, stage=stage, control_plane=control_plane
+    )
 
 
 def _words(view: NodeView | None) -> str:

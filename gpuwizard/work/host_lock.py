@@ -6,8 +6,10 @@ from contextlib import aclosing
 
 from gpuwizard.clock import Clock
 from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
+from gpuwizard.events import Emit, Stage, Waiting
 from gpuwizard.remote.transport import RemoteProcess, Transport
 from gpuwizard.work.guard_scripts import lock_script
+from gpuwizard.work.likely import likely_of_lock
 
 __all__ = ["HostLock"]
 
@@ -18,11 +20,21 @@ class HostLock:
     """Take it before anything is looked at, release it at the very end. Taking it again after the link was lost is
     allowed: the same run id takes over from its own former holder."""
 
-    def __init__(self, transport: Transport, run_id: str, owner: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        run_id: str,
+        owner: str,
+        clock: Clock,
+        emit: Emit = lambda _: None,
+        stage: Stage = "apply",
+    ) -> None:
         self._transport = transport
         self._run_id = run_id
         self._owner = owner
         self._clock = clock
+        self._emit = emit
+        self._stage: Stage = stage
         self._process: RemoteProcess | None = None
         self._beating: asyncio.Task[None] | None = None
 
@@ -39,7 +51,9 @@ class HostLock:
         answer = ""
         async with aclosing(process.lines()) as lines:  # type: ignore[type-var]
             async for line in lines:
-                if line.startswith("@lock "):
+                if line.startswith("@lock waiting "):
+                    self._say_waiting(line.removeprefix("@lock waiting "))
+                elif line.startswith("@lock "):
                     answer = line.removeprefix("@lock ")
                     break
         if answer == "held":
@@ -53,6 +67,23 @@ class HostLock:
                 remedy="wait until that run has ended",
             )
         raise GpuwizardError("the run lock could not be taken", where=self._transport.name)
+
+    def _say_waiting(self, text: str) -> None:
+        """The former holder of this very run still has it; it is made to go (lock.sh)."""
+        elapsed, _, rest = text.partition(" ")
+        limit, _, owner = rest.partition(" ")
+        if elapsed.isdigit() and limit.isdigit():
+            self._emit(
+                Waiting(
+                    self._transport.name,
+                    self._stage,
+                    "the run lock of the host is free",
+                    f"held by {owner or 'an earlier link of this run'}",
+                    float(elapsed),
+                    float(limit),
+                    likely_of_lock(),
+                )
+            )
 
     async def release(self) -> None:
         """Give it back; harmless when it is not held or the link is gone."""

@@ -8,24 +8,24 @@ import yaml
 from gpuwizard.answers.model import Answers
 from gpuwizard.clock import Clock
 from gpuwizard.errors import GpuwizardError, RefusedError
-from gpuwizard.events import Asker, Emit, HostOutcome, HostProgress, Note
-from gpuwizard.journal import Journal, LabelRecord, ObjectRecord, RunHost, RunRecord
+from gpuwizard.events import Asker, Emit, HostOutcome, Note
+from gpuwizard.journal import Journal, ObjectRecord, RunRecord
 from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.model import HostPlan
 from gpuwizard.plan.shown import shown_yaml
+from gpuwizard.redact import is_redacted
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.apply import Report, time_limits
-from gpuwizard.work.cordon import clear_node, lift, lift_left, with_cordons
-from gpuwizard.work.guard import Guard, Hooks
-from gpuwizard.work.guard_scripts import GuardedChange, call, host_state
-from gpuwizard.work.health import control_plane_ready, node_settles
+from gpuwizard.work.cordon import lift_left, with_cordons
+from gpuwizard.work.guard import Hooks
+from gpuwizard.work.guard_scripts import call, host_state
 from gpuwizard.work.rollout import roll_out
-from gpuwizard.work.shared_run import SharedRun, owner_text
+from gpuwizard.work.shared_run import SharedRun
+from gpuwizard.work.undo import FINE, guard_of, kept, progress_of, said, undo_change, undo_hooks, without_labels
 
 __all__ = ["rollback"]
 
 _UNTOUCHED = ("unchanged", "refused", "unreachable")
-_FINE = ("confirmed", "unchanged")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +59,7 @@ async def rollback(
     """
     time_limits(answers)
     run = _Run(hosts, cluster, answers, run_id, emit, clock, journal, record=record, resumed=resumed)
-    journal.begin_rollback([h.name for h in record.hosts], answers)
+    journal.begin_rollback(record.hosts, answers)
     try:
         await _roll_back(run)
     finally:
@@ -91,126 +91,63 @@ async def _roll_back(run: _Run) -> None:
 
     await roll_out(
         todo,
-        lambda planned: _host(run, by_name[planned.name]),
+        lambda planned: _host(run, planned),
         run.answers.rollout.model_copy(update={"canary": False}),
         load={},
         after_canary=go_on,
         outcomes=run.outcomes,
         emit=run.emit,
     )
-    if all(name in run.outcomes and run.outcomes[name].outcome in _FINE for name in by_name):
+    if all(name in run.outcomes and run.outcomes[name].outcome in FINE for name in by_name):
         await _objects(run)
     elif run.record.objects:
         run.cluster_error = "the cluster's objects stay, because not every host is as it was before"
     await lift_left(run, run.record, insist=True)
 
 
-async def _host(run: _Run, host: RunHost) -> HostOutcome:
-    """One host: its label, then its files."""
-    await _labels(run, host)
+async def _host(run: _Run, host: HostPlan) -> HostOutcome:
+    """One host: its labels, then its files."""
+    labels = [label for label in run.record.labels if label.node == host.node_name]
+    return progress_of(run, await without_labels(run, host, labels, lambda: _files(run, host)))
+
+
+async def _files(run: _Run, host: HostPlan) -> HostOutcome:
+    """What the host's own record says decides what is done there."""
     transport = run.hosts[host.name]
-    guard: Guard | None = None
+    hooks = undo_hooks(run, host)
+    guard = guard_of(run, transport, undo_change(run, run.run_id, [run.record.id]), hooks)
     try:
-        if run.resumed:
-            guard = _guard(run, transport, _change(run, run.run_id, run.record.id), _hooks(run, host))
-            if (begun := await guard.go_on()) is not None:
-                run.emit(HostProgress(host.name, "rollback", begun.outcome, begun.reason))
-                return begun
+        if run.resumed and (begun := await kept(run, guard, guard.go_on())) is not None:
+            return begun
         done = await transport.run(call("status", run.record.id), root=True)
         state = host_state(done.stdout.decode("utf-8", "replace").splitlines())
         match state.word if state is not None else "none":
             case "none":
-                outcome = _said(host, "unchanged", "this host has no record of the run")
+                return said(host.name, "unchanged", "this host has no record of the run")
             case "reverted" | "abandoned":
-                outcome = _said(host, "unchanged", "it was put back already")
+                return said(host.name, "unchanged", "it was put back already")
             case "confirmed":
-                guard = _guard(run, transport, _change(run, run.run_id, run.record.id), _hooks(run, host))
-                outcome = await guard.run()
+                return await kept(run, guard, guard.run())
+            case "reverting":  # under way by itself: nothing that we do restarts it
+                return await _never_confirmed(run, host, Hooks())
             case _:
-                guard = _guard(run, transport, _change(run, run.record.id, None), Hooks())
-                outcome = _as_rollback(await guard.put_back("rollback"))
+                return await _never_confirmed(run, host, hooks)
     except GpuwizardError as error:
-        outcome = _said(host, "refused" if isinstance(error, RefusedError) else "unreachable", error.what)
-    finally:
-        if guard is not None and guard.outcome is not None:
-            run.outcomes[host.name] = guard.outcome
-            run.journal.host(guard.outcome)
-            await lift(run, host.name, changed=guard.changed)
-    run.emit(HostProgress(host.name, "rollback", outcome.outcome, outcome.reason))
-    return outcome
+        return said(host.name, "refused" if isinstance(error, RefusedError) else "unreachable", error.what)
 
 
-def _said(host: RunHost, outcome: str, reason: str) -> HostOutcome:
-    return HostOutcome(host.name, outcome, reason, "rollback")  # type: ignore[arg-type]
-
-
-def _as_rollback(outcome: HostOutcome) -> HostOutcome:
-    """A run that is reverted now is what a rollback wants."""
+async def _never_confirmed(run: _Run, host: HostPlan, hooks: Hooks) -> HostOutcome:
+    """A run that was never confirmed is reverted now, which is what a rollback wants. Its node must be well before
+    another one is begun."""
+    guard = guard_of(run, run.hosts[host.name], undo_change(run, run.record.id, []), hooks)
+    outcome = await kept(run, guard, guard.put_back("rollback"))
     if outcome.outcome != "rolled-back":
         return outcome
-    return HostOutcome(outcome.host, "confirmed", "it was never confirmed, and is put back now", "rollback")
-
-
-def _guard(run: _Run, transport: Transport, change: GuardedChange, hooks: Hooks) -> Guard:
-    return Guard(transport, change, hooks, emit=run.emit, clock=run.clock, stage="rollback")
-
-
-def _change(run: _Run, run_id: str, restores: str | None) -> GuardedChange:
-    timeout, limit, hold = time_limits(run.answers)
-    by = owner_text(run.run_id, run.clock)
-    return GuardedChange(run_id, by, timeout=timeout, limit=limit, hold=hold, restores=restores)
-
-
-def _hooks(run: _Run, host: RunHost) -> Hooks:
-    was_ready = True
-
-    async def check() -> None:
-        nonlocal was_ready
-        if run.cluster is None or host.node is None:
-            return
-        if host.control_plane:
-            await control_plane_ready(run.cluster, host.node)
-        node = await run.cluster.node(host.node)
-        was_ready = node is not None and node.ready is True
-
-    async def settle(left: float) -> None:
-        if run.cluster is None or host.node is None or not was_ready:
-            return
-        hold = run.answers.rollout.node_hold
-        await node_settles(
-            run.cluster,
-            host.node,
-            hold=hold,
-            left=left,
-            host=host.name,
-            emit=run.emit,
-            clock=run.clock,
-            stage="rollback",
-        )
-
-    return Hooks(check=check, settle=settle, clear=clear_node(run, host.name, host.node, "rollback"))
-
-
-async def _labels(run: _Run, host: RunHost) -> None:
-    """Give the node the labels back that it had, so that the device plugin leaves before its handler does."""
-    for label in run.record.labels:
-        if label.node != host.node or run.cluster is None:
-            continue
-        try:
-            await _label(run, run.cluster, label)
-        except GpuwizardError as error:
-            run.cluster_error = run.cluster_error or f"label of {label.node}: {error}"
-            run.emit(Note("rollback", f"label of {label.node}: {error}", "error", host.name))
-
-
-async def _label(run: _Run, cluster: Cluster, label: LabelRecord) -> None:
-    node = await cluster.node(label.node)
-    if node is None or node.labels.get(label.key) == label.before:
-        return
-    if node.labels.get(label.key) != label.after:
-        raise RefusedError(f"{label.key} was changed by somebody else since the run: it is left alone")
-    await cluster.label_node(label.node, {label.key: label.before})
-    run.emit(Note("rollback", f"label {label.key} of {label.node} is as it was before"))
+    try:
+        await hooks.settle(run.answers.rollout.confirm_timeout)
+    except GpuwizardError as error:
+        return said(host.name, "failed", f"it was never confirmed, and is put back now, but {error.what}")
+    return said(host.name, "confirmed", "it was never confirmed, and is put back now")
 
 
 async def _objects(run: _Run) -> None:
@@ -241,5 +178,10 @@ async def _object(run: _Run, cluster: Cluster, entry: ObjectRecord) -> None:
         return
     if now != entry.after:
         raise RefusedError("it was changed by somebody else since the run: it is left alone")
+    if is_redacted(entry.before):
+        raise RefusedError(
+            "what it was before holds a secret, which was not kept: it is left alone",
+            remedy="put it back by hand: README.txt in the run's folder says how",
+        )
     await cluster.apply(yaml.safe_load(entry.before))
     run.emit(Note("rollback", f"{entry.key} is as it was before"))

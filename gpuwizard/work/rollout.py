@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuwizard.answers.model import Rollout
-from gpuwizard.events import Emit, HostOutcome, Note
+from gpuwizard.events import Emit, HostOutcome, Note, Waiting
 from gpuwizard.plan.model import HostPlan
 
 __all__ = ["Change", "canary_order", "roll_out"]
@@ -16,13 +16,15 @@ _BAD = ("rolled-back", "failed", "reverting", "unconfirmed")
 
 @dataclass(slots=True)
 class _Course:
-    """What one rollout shares between its hosts. `failed` is the first host that ended badly."""
+    """What one rollout shares between its hosts. `failed` is the first host that ended badly, `restarting` the one
+    that holds the lock of the control plane."""
 
     change: Change
     outcomes: dict[str, HostOutcome]
     control_plane: asyncio.Lock
     emit: Emit
     failed: str | None = None
+    restarting: str = ""
 
 
 def canary_order(hosts: Sequence[HostPlan], load: Mapping[str, int]) -> tuple[HostPlan, ...]:
@@ -69,10 +71,13 @@ async def _batches(course: _Course, queue: list[HostPlan], at_once: int) -> None
             if not host.control_plane:
                 await _one(course, host)
                 continue
+            if course.control_plane.locked():
+                course.emit(_queued(host, course.restarting))
             async with course.control_plane:
                 if course.failed:
                     queue.append(host)
                     return
+                course.restarting = host.name
                 await _one(course, host)
 
     tasks = [asyncio.create_task(worker()) for _ in range(min(at_once, len(queue)))]
@@ -86,6 +91,11 @@ async def _batches(course: _Course, queue: list[HostPlan], at_once: int) -> None
     unexpected = [error for task in tasks if (error := task.exception()) is not None]
     if unexpected:
         raise unexpected[0]
+
+
+def _queued(host: HostPlan, first: str) -> Waiting:
+    last, likely = f"{first} is at work", "control-plane hosts are changed one after the other"
+    return Waiting(host.name, "apply", "no other control-plane host is being changed", last, 0, 0, likely)
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -18,6 +18,7 @@ from gpuwizard.facts.cluster import NodeView, ObjectKey
 from gpuwizard.kube.cluster import Cluster
 from gpuwizard.kube.views import event_time
 from gpuwizard.steps.identity import MANAGED_BY, OWNER, RUNTIME_CLASS
+from gpuwizard.work.likely import likely_of_api, likely_of_pod
 from gpuwizard.work.live import LiveView, live_view
 from gpuwizard.work.plugin_pod import plugin_log, plugin_reason
 from gpuwizard.work.pods import VALIDATION, cause_of, pod_view, reason_of
@@ -200,12 +201,14 @@ async def _wait(ladder: _Ladder, condition: str, look: Callable[[], _Result | st
         found = look()
         if not isinstance(found, str):
             return found
+        likely = likely_of_pod(found)
         if ladder.live.lost is not None:
+            likely = likely_of_api(ladder.live.lost, control_plane=False)
             found = clean_line(f"{found}; the link to the API server is lost: {ladder.live.lost.what}")
         now = ladder.clock.monotonic()
         if found != said[0] or now - said[1] >= _SAY_EVERY:
             said = (found, now)
-            ladder.emit(Waiting(ladder.host, "validate", condition, found, now - started, limit))
+            ladder.emit(Waiting(ladder.host, "validate", condition, found, now - started, limit, likely))
         return None
 
     return await ladder.live.until(seen, limit)

@@ -55,15 +55,17 @@ class Fleet:
 
 
 @contextmanager
-def lab_fleet(count: int, *, python: bool = False, varied: bool = False) -> Iterator[Fleet]:
-    """`count` hosts, suites in turn, ended afterwards. Needs root on Debian (tests/lab/README.md)."""
+def lab_fleet(
+    count: int, *, python: bool = False, varied: bool = False, suites: tuple[str, ...] = SUITES
+) -> Iterator[Fleet]:
+    """`count` hosts, `suites` in turn, ended afterwards. Needs root on Debian (tests/lab/README.md)."""
     directory = lab_directory()
-    bases = build_bases(SUITES, directory, print)
+    bases = build_bases(suites, directory, print)
     if python:
         bases = {suite: _with_python(base, directory) for suite, base in bases.items()}
     lab = Lab(bases, directory)
     try:
-        specs = [HostSpec(f"h{n:03d}", SUITES[n % len(SUITES)]) for n in range(count)]
+        specs = [HostSpec(f"h{n:03d}", suites[n % len(suites)]) for n in range(count)]
         hosts: list[LabHost] = []
         for start in range(0, count, _AT_ONCE):
             hosts += lab.start(specs[start : start + _AT_ONCE])

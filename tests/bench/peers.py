@@ -19,20 +19,26 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(HERE))
 
 from tests.bench.lab_hosts import Fleet, lab_fleet  # noqa: E402 - runs as a script
+from tests.bench.tools import (  # noqa: E402
+    Figures,
+    Tool,
+    ansible_after,
+    ansible_environment,
+    measure,
+    medians,
+    pyinfra_inventory,
+    ratio,
+)
 from tests.lab.harness.recipe import SUITES  # noqa: E402
 
 FEW = len(SUITES)
@@ -47,18 +53,6 @@ FACTS = (
     "deb.DebPackages",
     "systemd.SystemdStatus",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A command line. `complete` says of its output whether every host answered; `after` ends what it left running."""
-
-    name: str
-    argv: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    statuses: tuple[int, ...] = (0,)
-    complete: Callable[[bytes], bool] | None = None
-    after: tuple[str, ...] = ()
 
 
 def tools(fleet: Fleet, arguments: argparse.Namespace, folder: Path) -> list[Tool]:
@@ -100,62 +94,19 @@ def xargs(fleet: Fleet, folder: Path, name: str, script: bytes) -> Tool:
 
 
 def ansible(fleet: Fleet, program: str, folder: Path) -> Tool:
-    """All facts of ``setup``. Its connections stay open for its next task, as by default; they are closed after it."""
+    """All facts of ``setup``."""
     inventory = folder / "inventory.ini"
     inventory.write_text("".join(f"{name}\n" for name in fleet.names))
-    sockets = folder / "sockets"
-    sockets.mkdir()
-    environment = {
-        "ANSIBLE_HOST_KEY_CHECKING": "True",
-        "ANSIBLE_PIPELINING": "True",
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
-        "ANSIBLE_SSH_ARGS": f"-F {fleet.ssh_config} -o ControlMaster=auto -o ControlPersist=60s",
-        "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
-        "ANSIBLE_HOME": str(folder / "ansible"),
-        "ANSIBLE_LOCALHOST_WARNING": "False",
-    }
-    close = f"for s in {sockets}/*; do [ -S $s ] && ssh -o ControlPath=$s -O exit x; done 2>/dev/null; true"
     argv = (program, "all", "-i", str(inventory), "-m", "setup", "-f", "50", "-o")
-    return Tool("ansible", argv, environment, after=("sh", "-c", close))
+    return Tool("ansible", argv, ansible_environment(fleet, folder), after=ansible_after(folder))
 
 
 def pyinfra(fleet: Fleet, program: str, folder: Path) -> Tool:
     """Nine facts."""
-    login = {
-        "ssh_user": "admin",
-        "ssh_key": str(fleet.lab.key),
-        "ssh_known_hosts_file": str(fleet.lab.known_hosts),
-        "ssh_strict_host_key_checking": "yes",
-    }
-    hosts = [(host.name, {"ssh_hostname": host.address, **login}) for host in fleet.hosts]
-    inventory = folder / "inventory.py"
-    inventory.write_text(f"hosts = {hosts!r}\n")
-    return Tool("pyinfra", (program, "-y", "--parallel", "50", str(inventory), "fact", *FACTS))
+    return Tool("pyinfra", (program, "-y", "--parallel", "50", str(pyinfra_inventory(fleet, folder)), "fact", *FACTS))
 
 
-def measure(tool: Tool, fleet: Fleet) -> dict[str, float]:
-    """One run, from start to exit."""
-    environment = {**os.environ, "NO_COLOR": "1", **tool.environment}
-    used, hosts, began = resource.getrusage(resource.RUSAGE_CHILDREN), fleet.cpu(), time.perf_counter()
-    done = subprocess.run(tool.argv, env=environment, capture_output=True, check=False)
-    wall = time.perf_counter() - began
-    now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode not in tool.statuses or (tool.complete and not tool.complete(done.stdout)):
-        said = (done.stderr or done.stdout).decode(errors="replace")[-2000:]
-        raise SystemExit(f"{tool.name}: status {done.returncode}: {said}")
-    if tool.after:
-        subprocess.run(tool.after, check=False, capture_output=True)
-    client = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-    spent = fleet.cpu() - hosts
-    return {"wall": wall, "client": client, "hosts": spent, "floor": (client + spent) / (os.cpu_count() or 1)}
-
-
-def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each figure the median over the rounds."""
-    return {key: round(statistics.median(one[key] for one in rounds), 2) for key in rounds[0]}
-
-
-def report(rounds: Mapping[str, list[dict[str, float]]], count: int) -> None:
+def report(rounds: Mapping[str, list[Figures]], count: int) -> None:
     """A line a tool, then what gpuwizard must keep: ratios of one round each, their median."""
     for name, runs in rounds.items():
         print(
@@ -171,8 +122,7 @@ def report(rounds: Mapping[str, list[dict[str, float]]], count: int) -> None:
         "hosts' ms a host, login and all": statistics.median(run["hosts"] for run in own) * 1000 / count,
     }
     for name in rounds.keys() - {"gpuwizard", "few hosts"}:
-        faster = (theirs["wall"] / ours["wall"] for theirs, ours in zip(rounds[name], own, strict=True))
-        verdict[f"times as fast as {name}"] = statistics.median(faster)
+        verdict[f"times as fast as {name}"] = ratio(rounds[name], own)
     print(json.dumps({key: round(value, 2) for key, value in sorted(verdict.items())}))
 
 
@@ -191,7 +141,7 @@ def main() -> None:
         chosen = tools(fleet, arguments, folder)
         for tool in chosen:
             measure(tool, fleet)  # once unmeasured: what is read for the first time, here and there
-        rounds: dict[str, list[dict[str, float]]] = {tool.name: [] for tool in chosen}
+        rounds: dict[str, list[Figures]] = {tool.name: [] for tool in chosen}
         for number in range(arguments.rounds):
             load = os.getloadavg()[0]
             for tool in chosen:

@@ -1,4 +1,4 @@
-"""A laptop as a process of its own, that applies or rolls back, and is killed at a step: ``python laptop.py FILE``."""
+"""A laptop as a process, that changes hosts or takes it back, and is killed at a step: ``python laptop.py FILE``."""
 
 import asyncio
 import json
@@ -18,6 +18,7 @@ from gpuwizard.kube.cluster import open_cluster
 from gpuwizard.remote.options import ConnectOptions, Endpoint
 from gpuwizard.session import Session
 from gpuwizard.unattended import Unattended
+from gpuwizard.uninstalling import plan_uninstall, run_uninstall
 
 
 async def main(given: dict[str, Any]) -> None:
@@ -34,7 +35,10 @@ async def main(given: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     await flow.probe(session, emit, Unattended())
-    if given["rolls_back"]:
+    if given["uninstalls"]:
+        await plan_uninstall(session, emit)
+        await run_uninstall(session, emit, Unattended())
+    elif given["rolls_back"]:
         await flow.roll_back(session, find_run(session.state_dir, given["rolls_back"]), emit, Unattended())
     else:
         await flow.make_plan(session, emit)

@@ -138,3 +138,23 @@ def test_unreachable_hosts_are_named_on_stderr_with_a_remedy(line: Line) -> None
     first, second = err.splitlines()
     assert first.startswith("gpuwizard: ops was not let in (tried: key) (locked, ")
     assert second.startswith("  try: ")
+
+
+def test_ctrl_c_twice_says_of_each_host_when_it_reverts_by_itself(line: Line) -> None:
+    with line.start("--answers", str(line.answers), "kube-c17", "kube-c21") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for text in process.stdout:
+            if "kube-c17: health:" in text or "kube-c21: health:" in text:
+                process.send_signal(signal.SIGINT)
+                break
+        for text in process.stdout:
+            if "interrupted by the operator" in text:
+                process.send_signal(signal.SIGINT)
+                break
+        rest, err = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    ends = [text for text in rest.splitlines() if text.startswith(("kube-c17:", "kube-c21:"))]
+    assert any("unconfirmed: interrupted; unless confirmed it reverts by itself (reverts at " in e for e in ends), rest
+    assert any("unchanged: not begun: the run ended before its turn" in e for e in ends), rest

@@ -12,10 +12,12 @@ import pytest
 from gpuwizard import flow
 from gpuwizard.answers.model import Answers
 from gpuwizard.errors import RefusedError
+from gpuwizard.facts.cluster import ObjectKey
 from gpuwizard.fleet import Fleet
 from gpuwizard.journal import find_run, list_runs, plan_of
 from gpuwizard.session import Session
 from gpuwizard.unattended import Unattended
+from gpuwizard.uninstalling import run_uninstall
 from tests.fleet.test_cli_runs import Line
 
 from .conftest import OpenFleet
@@ -36,9 +38,15 @@ CONFIG = "etc/containerd/config.toml"
 
 
 async def killed(
-    fleet: Fleet, folder: Path, dies_at: str, rolls_back: str = "", answers: dict[str, Any] = ANSWERS
+    fleet: Fleet,
+    folder: Path,
+    dies_at: str,
+    rolls_back: str = "",
+    *,
+    uninstalls: bool = False,
+    answers: dict[str, Any] = ANSWERS,
 ) -> None:
-    """Apply (or roll back) from a process of its own that is killed with SIGKILL at the event that says `dies_at`."""
+    """Apply (or roll back, or uninstall) from a process of its own that is killed at the event that says `dies_at`."""
     given = {
         "answers": answers,
         "state_dir": str(folder / "laptop"),
@@ -48,6 +56,7 @@ async def killed(
         "kubeconfig": fleet.kubeconfig,
         "dies_at": dies_at,
         "rolls_back": rolls_back,
+        "uninstalls": uninstalls,
     }
     file = folder / "given.json"
     file.write_text(json.dumps(given))
@@ -72,6 +81,39 @@ async def resumed(fleet: Fleet, folder: Path, answers: dict[str, Any] = ANSWERS)
     finally:
         await flow.close(session)
     return session
+
+
+@pytest.mark.parametrize(
+    "dies_at", ["label gpuwizard.dev/gpu of one", "one: arm:", "one: health:", "two: replace:", "deleted DaemonSet"]
+)
+async def test_a_killed_uninstall_goes_on_where_its_hosts_are(
+    fleet_of: OpenFleet, tmp_path: Path, dies_at: str
+) -> None:
+    async with fleet_of(FLEET) as fleet:
+        before = {name: (tree(fleet, name) / CONFIG).read_bytes() for name in fleet.targets}
+        await killed(fleet, tmp_path, "two: confirm:")
+        await resumed(fleet, tmp_path)
+        await killed(fleet, tmp_path, dies_at, uninstalls=True)
+        cut = list_runs(tmp_path / "laptop")[0]
+        assert (cut.kind, cut.cut) == ("uninstall", True)
+        session = Session(answers=cut.answers, state_dir=tmp_path / "laptop", fleet=fleet, clock=fleet.clock)
+        session.set_hosts(fleet.targets)
+        await flow.probe(session, lambda _: None, Unattended())
+        session.plan = plan_of(session.state_dir, cut)
+        await flow.connect_cluster(session, lambda _: None)
+        await run_uninstall(session, session.events.append, Unattended(), resume=cut.id)
+        assert outcomes(session) == {"one": "confirmed", "two": "confirmed"}
+        assert session.report is not None
+        assert session.report.cluster_error is None
+        for name in fleet.targets:
+            assert (tree(fleet, name) / CONFIG).read_bytes() == before[name]
+            log = (tree(fleet, name) / "var/lib/gpuwizard/runs" / cut.id / "log").read_text()
+            assert log.count(" step restart ") == 1, log
+            assert left_behind(fleet, name) == []
+        assert session.cluster is not None
+        assert all("gpuwizard.dev/gpu" not in node.labels for node in await session.cluster.nodes())
+        assert await session.cluster.get(ObjectKey("apps/v1", "DaemonSet", "gpuwizard", "nvidia-device-plugin")) is None
+        await flow.close(session)
 
 
 def tree(fleet: Fleet, name: str) -> Path:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from gpuwizard.secret import SecretBytes
 from gpuwizard.work.guard_scripts import call, host_state
 from tests.guard_tree import (
+    CHECK,
     DROP_IN,
     MAIN,
     NVIDIA,
@@ -237,3 +239,68 @@ def test_waiting_is_told_in_host_seconds(one_shell: Tree) -> None:
     one_shell.wait_for("healthy")
     assert time.monotonic() - began < 20, f"the clock of the tree runs {SPEED} times faster"
     assert " wait 1" in (one_shell.run_folder() / "log").read_text()
+
+
+def test_extended_attributes_go_with_the_file_there_and_back(one_shell: Tree) -> None:
+    main = one_shell.path(MAIN)
+    try:
+        os.setxattr(main, "user.owner", b"somebody")
+    except OSError as error:
+        pytest.skip(f"the file system of this machine has no extended attributes: {error.strerror}")
+    started(one_shell, *two_files())
+    one_shell.wait_for("healthy")
+    assert main.read_bytes() == WITH_IMPORTS
+    assert os.getxattr(main, "user.owner") == b"somebody", "of the new bytes as well"
+    one_shell.guard("undo", "the test wants it")
+    one_shell.wait_for("reverted")
+    assert main.read_bytes() == PLAIN
+    assert os.getxattr(main, "user.owner") == b"somebody"
+
+
+OPTIONS = ("nvidia.BinaryName=/usr/bin/nvidia-container-runtime", "nvidia.SystemdCgroup=false")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (OPTIONS, ""),
+        (("nvidia.BinaryName=/opt/other",), "nvidia.BinaryName is /usr/bin/nvidia-container-runtime, not /opt/other"),
+        (("nvidia.SystemdCgroup=true",), "the handler nvidia.SystemdCgroup is not true: it is not set"),
+    ],
+)
+def test_the_options_of_the_handler_are_looked_at(tree: Tree, options: tuple[str, ...], says: str) -> None:
+    done = tree.prepare(change_of(*two_files(), check=replace(CHECK, options=options)))
+    assert (done.returncode == 3) is bool(says), done.stdout
+    assert says in done.stdout
+
+
+@pytest.mark.parametrize(("binary", "word"), [("/usr/bin/nvidia-container-runtime", "healthy"), ("/o", "reverted")])
+def test_an_option_that_only_the_running_configuration_has_otherwise_is_no_success(
+    one_shell: Tree, binary: str, word: str
+) -> None:
+    """K3s renders the file that counts itself, when it starts: nothing could be judged before."""
+    path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml"
+    rendered = one_shell.path(path)
+    rendered.parent.mkdir(parents=True)
+    rendered.write_bytes(PLAIN + NVIDIA)
+    check = replace(CHECK, binary=None, rendered=path, options=(f"nvidia.BinaryName={binary}",))
+    started(one_shell, edit(DROP_IN, None, NVIDIA), check=check)
+    assert one_shell.wait_for("healthy", "reverted") == word
+    if word == "reverted":
+        assert "nvidia.BinaryName is /usr/bin/nvidia-container-runtime, not /o" in one_shell.guard("status").stdout
+
+
+def test_the_judge_runs_the_runtime_with_its_real_arguments(one_shell: Tree) -> None:
+    process = one_shell.path("/proc/1000")
+    process.mkdir()
+    words = ["/usr/bin/containerd", "--config", MAIN, "--log-level", "warn"]
+    (process / "cmdline").write_bytes("".join(f"{w}\0" for w in words).encode())
+    (process / "comm").write_text("containerd\n")
+    kept = one_shell.root / "bin/containerd"
+    kept.rename(one_shell.root / "bin/containerd-real")
+    kept.write_text('#!/bin/sh\necho "$*" >>"$GPUWIZARD_FLEET_ROOT/standin/asked"\nexec containerd-real "$@"\n')
+    kept.chmod(0o755)
+    done = one_shell.prepare(change_of(*two_files()))
+    assert done.returncode == 0, done.stdout
+    asked = set((one_shell.root / "standin/asked").read_text().splitlines())
+    assert asked == {f"--config {one_shell.root}{MAIN} --log-level warn config dump"}

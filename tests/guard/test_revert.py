@@ -183,7 +183,7 @@ def test_a_run_that_is_rolled_back_later_is_byte_exact(tree: Tree) -> None:
     started(tree, *two_files())
     tree.wait_for("healthy")
     tree.guard("confirm")
-    back = change_of(run_id="run-2", restores="run-1", unit=None, check=None)
+    back = change_of(run_id="run-2", restores=("run-1",), unit=None, check=None)
     done = tree.prepare(back)
     assert done.returncode == 0, done.stdout + done.stderr
     for role in ("arm", "begin"):
@@ -194,7 +194,7 @@ def test_a_run_that_is_rolled_back_later_is_byte_exact(tree: Tree) -> None:
     assert main.stat().st_mode & 0o777 == 0o604
     assert main.stat().st_mtime == 1_500_000_000
     assert not tree.path(DROP_IN).parent.exists(), "the folder was the run's as well"
-    again = tree.prepare(change_of(run_id="run-3", restores="run-1", unit=None, check=None))
+    again = tree.prepare(change_of(run_id="run-3", restores=("run-1",), unit=None, check=None))
     assert "@nothing" in again.stdout
     assert not tree.run_folder("run-3").exists()
 
@@ -204,13 +204,13 @@ def test_a_rollback_leaves_what_somebody_else_changed_since(one_shell: Tree) -> 
     one_shell.wait_for("healthy")
     one_shell.guard("confirm")
     one_shell.path(MAIN).write_bytes(WITH_IMPORTS + b"# mine\n")
-    done = one_shell.prepare(change_of(run_id="run-2", restores="run-1", unit=None, check=None))
+    done = one_shell.prepare(change_of(run_id="run-2", restores=("run-1",), unit=None, check=None))
     assert done.returncode == 3
     assert f"@refused foreign {MAIN}" in done.stdout
 
 
 def test_a_rollback_of_an_unknown_run_is_refused(one_shell: Tree) -> None:
-    done = one_shell.prepare(change_of(run_id="run-2", restores="run-9", unit=None, check=None))
+    done = one_shell.prepare(change_of(run_id="run-2", restores=("run-9",), unit=None, check=None))
     assert "@refused unknown-run" in done.stdout
 
 

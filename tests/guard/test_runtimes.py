@@ -264,7 +264,7 @@ def test_a_rollback_restarts_the_snap_as_the_run_did(one_shell: Tree) -> None:
     started(one_shell, edit(TEMPLATE, before, before + NVIDIA), **snap_change())
     one_shell.wait_for("healthy")
     one_shell.guard("confirm")
-    back = GuardedChange("run-2", "tester", timeout=200, limit=60, hold=3, restores="run-1")
+    back = GuardedChange("run-2", "tester", timeout=200, limit=60, hold=3, restores=("run-1",))
     done = one_shell.prepare(back)
     assert done.returncode == 0, done.stdout
     for role in ("arm", "begin"):

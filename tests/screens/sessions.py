@@ -30,6 +30,7 @@ from gpuwizard.plan.build import build_plan
 from gpuwizard.secret import SecretBytes
 from gpuwizard.session import Session
 from gpuwizard.steps import desired_objects
+from gpuwizard.work.likely import likely_of_node
 from gpuwizard.work.pods import PodView
 from tests.rancher_files import rendered
 
@@ -256,7 +257,15 @@ def run_events() -> list[Event]:
         HostOutcome("no-driver", "refused", "no NVIDIA driver is loaded"),
         HostProgress("k3s-agent-1", "apply", "restarting", "restart k3s-agent.service", 7, 9),
         *(LogLine("k3s-agent-1", "apply", f"k3s-agent: line {number}") for number in range(30)),
-        Waiting("k3s-agent-1", "apply", "the node is Ready", "NotReady: network plugin not ready", 12, 45),
+        Waiting(
+            "k3s-agent-1",
+            "apply",
+            "the node is Ready",
+            "NotReady: network plugin not ready",
+            12,
+            45,
+            likely_of_node(NodeView("k3s-agent-1", ready=False, ready_message="cni plugin not initialized")),
+        ),
         HostOutcome("kubeadm-17", "confirmed", "well for 45 s"),
         Rung("kubeadm-17", "runtime handler", "passed"),
         Rung("kubeadm-17", "allocatable", "passed"),

@@ -25,6 +25,7 @@ from gpuwizard.facts.runtimes.inputs import (
     ContainerdLook,
     RuntimeInputs,
     missing_programs,
+    other_command,
     package_of,
     socket_path,
     started_at,
@@ -91,6 +92,8 @@ def containerd_facts(look: ContainerdLook, inputs: RuntimeInputs) -> RuntimeFact
         missing_binaries=_missing(look, cri, unit, inputs),
         config_newer_than_process=newer,
         changed_files=changed,
+        binary_replaced=_replaced(process, unit, inputs),
+        waiting_command=other_command(process, unit),
         running_version=version_of(look.running_text),
         package=_package(binary, inputs),
         in_path=_in_path(binary, inputs),
@@ -285,6 +288,15 @@ def _newer(
     if look.config not in files.paths:
         return None, ()
     return written_since([*files.paths, *files.folders], started_at(process, inputs), inputs)
+
+
+def _replaced(process: Process | None, unit: Unit | None, inputs: RuntimeInputs) -> bool | None:
+    """Whether the program that a restart of the unit starts anew is another file now: containerd's own, or that of the
+    K3s, RKE2 or k0s that starts it."""
+    if process is None:
+        return None
+    starters = [p for p in inputs.processes if unit is not None and p.pid == unit.pid]
+    return any(p.replaced for p in (process, *starters))
 
 
 def _package(binary: str | None, inputs: RuntimeInputs) -> str | None:

@@ -11,6 +11,7 @@ from gpuwizard.facts.runtimes.config_files import table
 from gpuwizard.facts.runtimes.inputs import (
     RuntimeInputs,
     missing_programs,
+    other_command,
     package_of,
     socket_path,
     started_at,
@@ -91,6 +92,8 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
         missing_binaries=_missing(handlers, default, runtime, inputs),
         config_newer_than_process=newer if paths else None,
         changed_files=changed,
+        binary_replaced=process.replaced if process is not None else None,
+        waiting_command=other_command(process, unit),
         package=package_of(_PACKAGES, inputs.packages),
         config_files=tuple(paths),
     )

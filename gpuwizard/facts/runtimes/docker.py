@@ -12,6 +12,7 @@ from gpuwizard.facts.model import ConfigWarning, Handler, RuntimeFacts
 from gpuwizard.facts.runtimes.inputs import (
     RuntimeInputs,
     missing_programs,
+    other_command,
     package_of,
     socket_path,
     started_at,
@@ -124,6 +125,8 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
         ),
         config_newer_than_process=newer if there else None,
         changed_files=changed,
+        binary_replaced=process.replaced if process is not None else None,
+        waiting_command=other_command(process, unit),
         package=package_of(_PACKAGES, inputs.packages),
         config_files=(path,) if there else (),
         bridge="cri-dockerd" if _bridge(inputs) else None,

@@ -15,6 +15,7 @@ __all__ = [
     "Predict",
     "RuntimeInputs",
     "missing_programs",
+    "other_command",
     "package_of",
     "same_socket",
     "socket_path",
@@ -151,6 +152,17 @@ def started_at(process: Process | None, inputs: RuntimeInputs) -> float | None:
         return None
     age = inputs.uptime - process.ticks / _TICKS
     return now.modified - age if age >= 0 else None  # else the uptime is that of a container
+
+
+def other_command(process: Process | None, unit: Unit | None) -> str | None:
+    """The command line with which systemd would start the unit now, where its own process has another one. None also
+    where that cannot be compared: words that systemd puts in itself, a process that is not the unit's first."""
+    if process is None or unit is None or unit.pid != process.pid or not unit.loaded or not process.arguments:
+        return None
+    wanted, has = (" ".join(words) for words in (unit.arguments, process.arguments))
+    if not wanted or "$" in wanted or "%" in wanted or wanted.split() == has.split():
+        return None
+    return wanted
 
 
 def written_since(

@@ -150,6 +150,8 @@ async def ctr(host: "SimulatedHost", question: Question) -> Answer:
             err=f'ctr: failed to dial "{socket}": context deadline exceeded: dial unix {socket}: {why}\n', status=1
         )
     match words[:2]:
+        case ["plugins" | "plugin", "ls" | "list"] if words[2:3] in (["-d"], ["--detailed"]):
+            return Answer(_plugin_details(verdict, Release.parse(host.runtime.version)))
         case ["plugins" | "plugin", "ls" | "list"]:
             return Answer(_plugins(verdict, Release.parse(host.runtime.version)))
         case ["version"]:
@@ -159,7 +161,24 @@ async def ctr(host: "SimulatedHost", question: Question) -> Answer:
     return Answer(err="ctr: this is not simulated\n", status=1)
 
 
+def _plugin_details(verdict: Effective, release: Release) -> str:
+    """One paragraph for each plugin; what it failed with is behind ``Message:``."""
+    told = []
+    for kind, name, where, state in _plugin_rows(verdict, release):
+        lines = [f"Type:          {kind}", f"ID:            {name}", f"Platforms:     {where}"]
+        if state == "error":
+            lines += ["Error:", "               Code:        Unknown", f"               Message:     {verdict.error}"]
+        told.append("\n".join(lines) + "\n")
+    return "\n".join(told)
+
+
 def _plugins(verdict: Effective, release: Release) -> str:
+    rows = _plugin_rows(verdict, release)
+    head = f"{'TYPE':<38} {'ID':<24} {'PLATFORMS':<14} STATUS    \n"
+    return head + "".join(f"{kind:<38} {name:<24} {where:<14} {state:<10}\n" for kind, name, where, state in rows)
+
+
+def _plugin_rows(verdict: Effective, release: Release) -> list[tuple[str, str, str, str]]:
     rows = [(*plugin, "ok") for plugin in _PLAIN_PLUGINS]
     state = verdict.cri
     if state != "disabled" and state is not None:
@@ -167,8 +186,7 @@ def _plugins(verdict: Effective, release: Release) -> str:
             rows += [("io.containerd.cri.v1", "images", "-", "ok")]
             rows += [("io.containerd.cri.v1", "runtime", "linux/amd64", state)]
         rows += [("io.containerd.grpc.v1", "cri", "linux/amd64" if release.major < 2 else "-", state)]
-    head = f"{'TYPE':<38} {'ID':<24} {'PLATFORMS':<14} STATUS    \n"
-    return head + "".join(f"{kind:<38} {name:<24} {where:<14} {state:<10}\n" for kind, name, where, state in rows)
+    return rows
 
 
 async def crictl(host: "SimulatedHost", question: Question) -> Answer:

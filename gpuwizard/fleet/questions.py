@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gpuwizard.fleet.build import CONTROL
 from gpuwizard.fleet.tree import Tree
 
-__all__ = ["Answer", "Bell", "Question"]
+__all__ = ["Answer", "Bell", "Question", "write_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +110,15 @@ class Bell:
             answer = await self._answering(question)
             out = answer.out.encode("utf-8", "surrogateescape")
             err = answer.err.encode("utf-8", "surrogateescape")
-            await _write(pipe, f"{answer.status} {len(out)} {len(err)}\n".encode() + out + err)
+            await write_all(pipe, f"{answer.status} {len(out)} {len(err)}\n".encode() + out + err)
         except BrokenPipeError:
             return  # it went away while it was told
         finally:
             os.close(pipe)
 
 
-async def _write(pipe: int, data: bytes) -> None:
+async def write_all(pipe: int, data: bytes) -> None:
+    """Write all of it to a pipe that does not block. Raises BrokenPipeError when nobody reads it any more."""
     loop = asyncio.get_running_loop()
     while data:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 import asyncssh
 
 from gpuwizard.fleet.host import SimulatedHost
+from gpuwizard.fleet.questions import write_all
 from gpuwizard.remote.options import Endpoint
 
 __all__ = ["ClientKey", "HostServer", "new_client_key"]
@@ -122,7 +123,7 @@ class HostServer:
                 os.close(descriptor)
             process.channel.abort()
             return
-        await process.redirect(stdin=os.fdopen(to_stdin, "wb", buffering=0))
+        feeder = asyncio.create_task(_feed(process.stdin, to_stdin))
         pumps = [
             asyncio.create_task(_pump(from_stdout, process.stdout)),
             asyncio.create_task(_pump(from_stderr, process.stderr)),
@@ -140,9 +141,31 @@ class HostServer:
                 await asyncio.wait({ended}, timeout=self._grace)
                 child.kill()
         finally:
-            for task in (ended, closed, *pumps):
+            for task in (ended, closed, feeder, *pumps):
                 task.cancel()
             await process.wait_closed()
+
+
+async def _feed(channel: "asyncssh.SSHReader[bytes]", descriptor: int) -> None:
+    """Write what comes in to a pipe, and close it behind the last of it.
+
+    asyncssh can do that by itself, but then asyncio drops what is still to be written when the end of the input comes
+    while its buffer is full: a long script arrives without its last lines.
+    """
+    os.set_blocking(descriptor, False)
+    try:
+        while True:
+            try:
+                data = await channel.read(65536)
+            except (asyncssh.BreakReceived, asyncssh.SignalReceived, asyncssh.TerminalSizeChanged):
+                continue  # nobody there to get them
+            if not data:
+                return
+            await write_all(descriptor, data)
+    except (BrokenPipeError, asyncssh.Error, OSError):
+        return  # the program reads no more, or the link is gone
+    finally:
+        os.close(descriptor)
 
 
 async def _pump(descriptor: int, channel: "asyncssh.SSHWriter[bytes]") -> None:

@@ -76,6 +76,8 @@ def test_host_overrides_round_trip() -> None:
         ('[runtime]\nstrategy = "magic"\n', "site.toml:2: runtime.strategy: must be 'auto'"),
         ("[sharing]\nreplicas = 1\n", "site.toml:2: sharing.replicas: must be at least 2"),
         ("[rollout]\ncanary = 'maybe'\n", "site.toml:2: rollout.canary"),
+        ("[rollout]\ndrain = 'yes'\n", "site.toml:2: rollout.drain"),
+        ("[rollout]\ndrain_timeout = 1\n", "site.toml:2: rollout.drain_timeout"),
         ("version = 7\n", "site.toml:1: version: must be 1, not 7"),
         ("[hots]\n", "site.toml:1: hots: unknown key, did you mean `host"),
         ('[host."a.b"]\nskipp = true\n', "site.toml:2: host.a.b.skipp: unknown key, did you mean `skip`?"),

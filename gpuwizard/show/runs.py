@@ -58,7 +58,8 @@ def _ended(run: RunRecord) -> str:
     ended = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "no hosts"
     what = f"rollback of {run.rolls_back}" if run.rolls_back else run.kind
     state = " (is running)" if run.running else "" if run.finished else " (was cut)"
-    return f"{what}: {ended}{state}"
+    cordons = f" (still cordons {listed([c.node for c in run.cordons], _ENOUGH)})" if run.cordons else ""
+    return f"{what}: {ended}{state}{cordons}"
 
 
 def _where(run: RunRecord) -> Iterator[str]:

@@ -15,6 +15,7 @@ from gpuwizard.kube.problems import OutdatedError
 from gpuwizard.run_record import OPEN, RunRecord
 from gpuwizard.steps.identity import CORDONED_BY
 from gpuwizard.work.drain import drain
+from gpuwizard.work.likely import likely_of_api
 from gpuwizard.work.shared_run import SharedRun
 
 __all__ = ["clear_node", "lift", "lift_left", "still_cordoned", "with_cordons"]
@@ -111,14 +112,15 @@ async def _lift_one(run: SharedRun, cordon: CordonRecord, run_id: str, stage: St
             lifted = await _uncordon(run.cluster, cordon.node, run_id)
             break
         except (RefusedError, LoginError) as error:
-            why, last = error.what, True
+            why, last, likely = error.what, True, ""
         except GpuwizardError as error:
+            likely = likely_of_api(error, control_plane=False)
             why, last = error.what, run.clock.monotonic() - began >= _PATIENCE
         if last:
             run.emit(Note(stage, f"the cordon of node {cordon.node} was not lifted: {why}", "error", cordon.host))
             return False
         what, elapsed = f"node {cordon.node} can be uncordoned", run.clock.monotonic() - began
-        run.emit(Waiting(cordon.host, stage, what, why, elapsed, _PATIENCE))
+        run.emit(Waiting(cordon.host, stage, what, why, elapsed, _PATIENCE, likely))
         await run.clock.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
     run.journal.lifted(cordon.node, run_id)

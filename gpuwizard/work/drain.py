@@ -13,6 +13,7 @@ from gpuwizard.kube.cluster import Cluster
 from gpuwizard.kube.problems import BudgetError
 from gpuwizard.kube.views import pod_view
 from gpuwizard.plan.drain import DrainTerms, sorted_pods, stays
+from gpuwizard.work.likely import likely_of_api
 from gpuwizard.work.shared_run import SharedRun
 
 __all__ = ["drain"]
@@ -21,6 +22,8 @@ Json = Mapping[str, Any]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 5.0
 _NAMED = 3
+_KEPT = "the other pods of the budget are not ready yet, or it lets none go: see its minAvailable or maxUnavailable"
+_GOING = "the containers still end; the kubelet kills them when their grace is over"
 
 
 @dataclass(slots=True)
@@ -55,11 +58,12 @@ async def drain(run: SharedRun, cluster: Cluster, host: str, node: str, stage: S
             if not pods:
                 break
             await _evict(work, pods)
-            last = _last(work, pods)
+            last, likely = _last(work, pods), _KEPT if work.kept else _GOING
         except LoginError:
             raise
         except UnreachableError as error:
             last = f"the API server cannot be reached: {error.what}"
+            likely = likely_of_api(error, control_plane=False)
         elapsed = run.clock.monotonic() - began
         if elapsed >= rollout.drain_timeout:
             raise RefusedError(
@@ -67,10 +71,9 @@ async def drain(run: SharedRun, cluster: Cluster, host: str, node: str, stage: S
                 remedy="nothing was changed on the host; make room for its pods, give rollout.drain_timeout more "
                 'time, or set rollout.drain to "cordon" or "no"',
             )
-        run.emit(Waiting(host, stage, f"node {node} is drained", last, elapsed, rollout.drain_timeout))
+        run.emit(Waiting(host, stage, f"node {node} is drained", last, elapsed, rollout.drain_timeout, likely))
         await run.clock.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
-    run.drained[host] = frozenset(work.shown.values())
     count = len(work.shown)
     run.emit(HostProgress(host, stage, "drained", f"{count} pod{'' if count == 1 else 's'} left node {node}"))
 

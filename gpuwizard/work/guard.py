@@ -163,7 +163,10 @@ class Guard:
             await self._hooks.check()
         except GpuwizardError as error:
             return self._ended(_word_for(error), _text(error))
-        return self._outcome(await self._drive(HostState("applying")))
+        state = await self._drive(HostState("applying"))
+        if state is not None and state.word in ("none", "abandoned") and not self._was_armed:
+            return self._ended("unchanged", "it was cut before anything was changed")
+        return self._outcome(state)
 
     async def _prepare(self) -> str:
         """Everything up to the armed revert. Returns why there is nothing to do, mostly empty. Raises RefusedError and

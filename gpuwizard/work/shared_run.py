@@ -17,8 +17,7 @@ __all__ = ["SharedRun", "owner_text"]
 
 @dataclass(slots=True)
 class SharedRun:
-    """The ways to the hosts and the cluster, who is told, and how it ended so far. `outcomes` goes by host, and so
-    does `drained`: the pods (``namespace/name``) that were evicted from its node and need not run there afterwards."""
+    """The ways to the hosts and the cluster, who is told, and how it ended so far. `outcomes` goes by host."""
 
     hosts: Mapping[str, Transport]
     cluster: Cluster | None
@@ -29,7 +28,6 @@ class SharedRun:
     journal: Journal
     outcomes: dict[str, HostOutcome] = field(default_factory=dict)
     cluster_error: str | None = None
-    drained: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 def owner_text(run_id: str, clock: Clock) -> str:

@@ -200,7 +200,8 @@ async def _plugin_leaves(run: SharedRun, host: HostPlan) -> None:
         if passed >= _LEAVES:
             run.emit(Note("rollback", f"device plugin pod {name} is still there", "warning", host.name))
             return
-        run.emit(Waiting(host.name, "rollback", "the device plugin has left the node", name, passed, _LEAVES))
+        what, likely = "the device plugin has left the node", "its pod ends; it is killed when its grace is over"
+        run.emit(Waiting(host.name, "rollback", what, name, passed, _LEAVES, likely))
         await run.clock.sleep(_POLL)
 
 

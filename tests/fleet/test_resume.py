@@ -5,6 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,14 +33,22 @@ containerd = "1.7.24"
 kubernetes = {{ flavour = "kubeadm", version = "v1.34.1" }}
 """
 FLEET = f"speed = {SPEED}\n" + HOST.format(name="one") + HOST.format(name="two")
-ANSWERS = {"hosts": ["one", "two"], "validation": {"enabled": False}}
+ANSWERS: dict[str, Any] = {"hosts": ["one", "two"], "validation": {"enabled": False}}
 CONFIG = "etc/containerd/config.toml"
 
 
-async def killed(fleet: Fleet, folder: Path, dies_at: str, rolls_back: str = "", *, uninstalls: bool = False) -> None:
+async def killed(
+    fleet: Fleet,
+    folder: Path,
+    dies_at: str,
+    rolls_back: str = "",
+    *,
+    uninstalls: bool = False,
+    answers: dict[str, Any] = ANSWERS,
+) -> None:
     """Apply (or roll back, or uninstall) from a process of its own that is killed at the event that says `dies_at`."""
     given = {
-        "answers": ANSWERS,
+        "answers": answers,
         "state_dir": str(folder / "laptop"),
         "speed": SPEED,
         "hosts": list(fleet.targets),
@@ -58,8 +67,8 @@ async def killed(fleet: Fleet, folder: Path, dies_at: str, rolls_back: str = "",
     assert process.returncode == -9, err.decode()
 
 
-async def resumed(fleet: Fleet, folder: Path) -> Session:
-    session = Session(answers=Answers.model_validate(ANSWERS), state_dir=folder / "laptop")
+async def resumed(fleet: Fleet, folder: Path, answers: dict[str, Any] = ANSWERS) -> Session:
+    session = Session(answers=Answers.model_validate(answers), state_dir=folder / "laptop")
     session.fleet, session.clock = fleet, fleet.clock
     session.set_hosts(fleet.targets)
     (run,) = list_runs(session.state_dir)

@@ -83,7 +83,7 @@ main() {
     heard=0
     beat
     # The process that holds the lock, whatever shell level main runs in.
-    [ -z "$R" ] && { read -r HOLDER rest </proc/self/stat; } 2>/dev/null || HOLDER=$(exec sh -c 'echo "$PPID"')
+    HOLDER=$(exec sh -c 'echo "$PPID"')
     watchdog </dev/null >/dev/null 2>&1 9>&- &
     dog=$!
     printf '@lock held\n'

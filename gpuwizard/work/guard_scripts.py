@@ -34,10 +34,10 @@ _PARTS = (
     "guard.sh",
 )
 # The guard travels once: as the file that stays in the run folder.
-_PREPARE = '''main() {
+_PREPARE = """main() {
     PAYLOADS=$PAYLOADS sh "$PAYLOADS/guard.sh" "$@"
 }
-'''
+"""
 _PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

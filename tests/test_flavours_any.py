@@ -38,7 +38,17 @@ KNOWN = BROKEN | {
     "would-lose",
     "cri-would-fail",
     "default-undefined",
+    "would-not-start",
 }
+
+
+def test_an_import_that_matches_the_directory_of_a_first_drop_in_says_how_else() -> None:
+    probe = containerd_host("2.0.5", {MAIN: 'version = 2\nimports = ["/etc/containerd/*"]\n'})
+    refused = plan_host("n1", probe, Answers()).refusals
+    assert [r.id for r in refused] == ["would-not-start"]
+    assert "runtime.strategy in-place" in refused[0].remedy
+    inside = plan_host("n1", probe, Answers(runtime=Runtime(strategy="in-place")))
+    assert (inside.refusals, inside.change.empty) == ((), False)
 
 
 def after(probe: Probe, planned: HostPlanned) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ import yaml
 from gpuwizard.errors import GpuwizardError, LoginError, RefusedError, UnreachableError, UsageError
 from gpuwizard.kube.access import open_access
 from gpuwizard.kube.cluster import open_cluster
-from gpuwizard.kube.problems import AbsentError, ExpiredError, connection_problem, refusal
+from gpuwizard.kube.problems import AbsentError, ExpiredError, OutdatedError, connection_problem, refusal
 from gpuwizard.kube.views import node_view, parse_time
 from tests.kube_servers import simulated
 
@@ -158,7 +158,7 @@ def test_refusals_of_a_real_server_say_what_to_do() -> None:
         (404, b"404 page not found\n", RefusedError),
         (404, b'{"kind":"Status","reason":"NotFound","message":"x","details":{"name":"n"}}', AbsentError),
         (410, b'{"kind":"Status","message":"too old resource version"}', ExpiredError),
-        (409, b'{"kind":"Status","reason":"AlreadyExists","message":"x exists"}', RefusedError),
+        (409, b'{"kind":"Status","reason":"AlreadyExists","message":"x exists"}', OutdatedError),
         (400, b'{"kind":"Status","message":"unknown field \\"spec.x\\""}', RefusedError),
         (500, b"etcdserver: request timed out", UnreachableError),
         (503, b"", UnreachableError),

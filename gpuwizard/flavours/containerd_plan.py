@@ -1,6 +1,6 @@
 """The plan of a host whose containerd reads files of an administrator: what is needed, the edit, and its judgement."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpuwizard.actions import Activation, Check, EffectiveChange, FileChange, HostChange, HostPlanned, Refusal
 from gpuwizard.answers.model import Answers
@@ -134,6 +134,13 @@ def _draft(start: Situation, probe: Probe, answers: Answers, name: str, place: P
     return _Draft(_situation(files, state, probe, answers, name, place), original, base, words)
 
 
+def _or_in_place(refusal: Refusal, chosen: StrategyOption) -> Refusal:
+    """An import that matches everything beside the root file also matches the directory of a first drop-in."""
+    if refusal.id != "would-not-start" or chosen.value != "drop-in":
+        return refusal
+    return replace(refusal, remedy=f"{refusal.remedy}; or choose runtime.strategy in-place, which adds no file")
+
+
 def _edits(start: Situation, chosen: StrategyOption) -> Edits:
     if start.needs_nothing:
         return {}
@@ -159,6 +166,7 @@ def _outcome(probe: Probe, draft: _Draft, new: Edits, place: Place, chosen: Stra
         found += outcome_refusals(draft.original, after, path, start.default, _announced(draft, changes))
         found += _cdi_stays_off(start, after)
     if found:
+        found = tuple(_or_in_place(refusal, chosen) for refusal in found)
         return HostPlanned(chosen.value, found[0].why, refusals=found)
     files = tuple(_file(probe, place, p, raw) for p, raw in new.items())
     check = Check(

@@ -12,6 +12,12 @@ import pytest
 QUICK = "[validation]\nenabled = false\n"
 
 
+def _as_in_a_terminal() -> None:
+    """Signals as a shell gives them: whoever runs the tests in the background or by nohup has them ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Line:
     """The command line with a state directory of its own."""
 
@@ -30,7 +36,7 @@ class Line:
             stderr=subprocess.PIPE,
             text=True,
             env=self.environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=_as_in_a_terminal,
         )
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:

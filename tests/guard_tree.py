@@ -18,7 +18,7 @@ from gpuwizard.errors import UnreachableError
 from gpuwizard.remote.script import render
 from gpuwizard.remote.transport import Completed, Script
 from gpuwizard.secret import SecretBytes
-from gpuwizard.work.guard_scripts import GuardedChange, prepare_script
+from gpuwizard.work.guard_scripts import GuardedChange, prepare_payloads, prepare_words
 
 T = TypeVar("T")
 SHELLS = {"dash": "dash", "busybox": "busybox sh", "bash": "bash --posix"}
@@ -47,6 +47,8 @@ CHECK = Check(
     config_path=MAIN,
 )
 STANDINS = Path(__file__).parent / "data" / "guard_bin"
+# As lock.sh calls it.
+_PREPARE = 'main() { PAYLOADS=$PAYLOADS sh "$PAYLOADS/guard.sh" "$@"; }'
 
 
 def missing_shells() -> list[str]:
@@ -128,7 +130,9 @@ class Tree:
 
     def prepare(self, change: GuardedChange) -> subprocess.CompletedProcess[str]:
         """The first call of a run."""
-        return self.send(prepare_script(change))
+        role, *arguments = prepare_words(change)
+        words = (role, change.run_id, *arguments)
+        return self.send(Script(_PREPARE, words, prepare_payloads(change)))
 
     def state(self, run_id: str = "run-1") -> str:
         """The word in the state file."""
@@ -266,6 +270,10 @@ class TreeProcess:
         self.process = process
         self._token = token
         self._cut = cut
+
+    @property
+    def stderr(self) -> str:
+        return ""
 
     async def lines(self) -> AsyncGenerator[str, None]:
         assert self.process.stdout is not None

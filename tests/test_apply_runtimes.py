@@ -15,7 +15,7 @@ from gpuwizard.plan.build import build_plan
 from gpuwizard.plan.store import load_plan, save_plan
 from gpuwizard.work.apply import guarded_change
 from gpuwizard.work.guard import Guard, Hooks
-from gpuwizard.work.guard_scripts import GuardedChange, prepare_script
+from gpuwizard.work.guard_scripts import GuardedChange, prepare_payloads
 from tests.guard.test_runtimes import docker
 from tests.guard_tree import SPEED, Tree, TreeTransport, missing_shells
 from tests.test_flavours_crio import crio_host
@@ -76,7 +76,7 @@ async def test_a_plan_for_docker_is_applied_and_confirmed(tmp_path: Path) -> Non
     ids=["docker", "crio", "microk8s", "k0s"],
 )
 def test_every_way_to_activate_reaches_the_host(probe: Probe, expected: dict[str, str], tmp_path: Path) -> None:
-    script = prepare_script(change_for(probe, tmp_path))
-    (params,) = (p.data.decode() for p in script.payloads if p.name == "params")
+    payloads = prepare_payloads(change_for(probe, tmp_path))
+    (params,) = (p.data.decode() for p in payloads if p.name == "params")
     told = dict(line.split("=", 1) for line in params.splitlines())
     assert {key: told.get(key) for key in expected} == expected

@@ -1,4 +1,8 @@
-# Hold the run lock of the host while heartbeat lines arrive on standard input: RUN OWNER-TEXT.
+# Hold the run lock of the host while heartbeat lines arrive on standard input: RUN OWNER-TEXT. The guard of the run is
+# called over the same channel, with the lines
+#     call NUMBER TAB ROLE [TAB ARGUMENT]...    what it says goes to the channel, and "@end NUMBER STATUS" behind it
+#     stop                                      end the call that runs
+# "prepare" runs the guard that came along as a payload, every other role the one that it left in the run folder.
 # Other commands than POSIX: flock -n FD. Time is only ever `sleep N` and `date +%s`.
 #
 # Says "@lock held", or "@lock busy TEXT" and ends with 3; "@lock waiting SECONDS LIMIT TEXT" while the former holder of
@@ -69,8 +73,50 @@ beat() {
     printf '%s\n' "$heard" >"$FOLDER/lock.beat"
 } 9>&-
 
+# One call, as a child of its own: the heartbeats are heard meanwhile. TERM is for the guard, whose end is told as any.
+run_call() {
+    child='' number=$1 role=$2
+    shift 2
+    guard="$FOLDER/runs/$RUN/guard.sh"
+    [ "$role" != prepare ] || guard="${PAYLOADS-}/guard.sh"
+    status=0
+    if [ -r "$guard" ]; then
+        trap '[ -z "$child" ] || kill "$child" 2>/dev/null' TERM
+        PAYLOADS=${PAYLOADS-} sh "$guard" "$role" "$RUN" "$@" &
+        child=$!
+        wait "$child"
+        status=$?
+    else
+        printf '@state none 0 \n'
+    fi
+    printf '@end %s %s\n' "$number" "$status"
+}
+
+# $1: NUMBER TAB ROLE [TAB ARGUMENT]...
+begin_call() {
+    old_ifs=$IFS
+    IFS=$TAB
+    set -f
+    # shellcheck disable=SC2086  # the tabs part it
+    set -- $1
+    set +f
+    IFS=$old_ifs
+    [ $# -gt 1 ] || return 0
+    CALLED=$2
+    run_call "$@" </dev/null 9>&- &
+    CALL=$!
+}
+
+# What only watches is ended with us; a step is waited for, so that nobody else gets the lock in the middle of it.
+end_call() {
+    [ -n "$CALL" ] || return 0
+    case $CALLED in *watch) kill "$CALL" 2>/dev/null ;; esac
+    wait "$CALL" || :
+}
+
 main() {
     umask 077
+    TAB=$(printf '\t') CALL='' CALLED=''
     RUN=$1
     FOLDER="$R/var/lib/gpuwizard"
     [ ! -L "$FOLDER" ] || busy "$FOLDER is a symlink"
@@ -83,14 +129,19 @@ main() {
     heard=0
     beat
     # The process that holds the lock, whatever shell level main runs in.
-    HOLDER=$(exec sh -c 'echo "$PPID"')
+    read -r HOLDER _ </proc/self/stat
     watchdog </dev/null >/dev/null 2>&1 9>&- &
     dog=$!
     printf '@lock held\n'
-    while read -r line; do
-        [ "$line" != release ] || break
+    while IFS= read -r line; do
+        case $line in
+            release) break ;;
+            stop) [ -z "$CALL" ] || kill "$CALL" 2>/dev/null ;;
+            "call "*) begin_call "${line#call }" ;;
+        esac
         beat
     done
+    end_call
     kill "$dog" 2>/dev/null
     : >"$FOLDER/lock.owner"
 }

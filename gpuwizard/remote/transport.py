@@ -51,6 +51,11 @@ class Completed:
 class RemoteProcess(Protocol):
     """A script that goes on running: the lock holder, a log that is followed, metrics."""
 
+    @property
+    def stderr(self) -> str:
+        """The last of what it said on standard error, cleaned."""
+        ...
+
     def lines(self) -> AsyncIterator[str]:
         """Lines of standard output, cleaned, without their newline; ends when the process or the link ends."""
         ...

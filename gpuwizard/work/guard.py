@@ -16,10 +16,11 @@ from gpuwizard.clock import Clock
 from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
 from gpuwizard.events import Emit, HostOutcome, Outcome, Waiting
 from gpuwizard.redact import redact_text
-from gpuwizard.remote.transport import Completed, Script, Transport
+from gpuwizard.remote.transport import Transport
 from gpuwizard.work.guard_hooks import Dumps, Hooks, dumps_in
 from gpuwizard.work.guard_lines import event_of, progress
-from gpuwizard.work.guard_scripts import GuardedChange, HostState, call, host_state, prepare_script
+from gpuwizard.work.guard_scripts import GuardedChange, HostState, host_state, prepare_payloads, prepare_words
+from gpuwizard.work.host_line import Answer
 from gpuwizard.work.host_lock import HostLock
 from gpuwizard.work.likely import likely_of_link
 from gpuwizard.work.refused import refusal_of
@@ -138,7 +139,7 @@ class Guard:
             self._say("lock")
             if not self._transport.alive:
                 await self._transport.reconnect()
-            await self._lock.take()
+            await self._lock.take(prepare_payloads(self._change))
             self._say("check")
             await self._hooks.check()
             nothing = await self._prepare()
@@ -171,14 +172,13 @@ class Guard:
     async def _prepare(self) -> str:
         """Everything up to the armed revert. Returns why there is nothing to do, mostly empty. Raises RefusedError and
         others."""
-        done = await self._run_script(prepare_script(self._change))
-        lines = done.stdout.decode("utf-8", "replace").splitlines()
-        self._raise_for(done, lines)
-        nothing = next((line for line in lines if line.startswith("@nothing ")), "")
+        done = await self._lock.guard(*prepare_words(self._change), timeout=_SHORT, on_line=self._heard)
+        self._raise_for(done)
+        nothing = next((line for line in done.lines if line.startswith("@nothing ")), "")
         if nothing:
             return clean_line(nothing.removeprefix("@nothing "))
         try:
-            self._hooks.accept(dumps_in(lines))
+            self._hooks.accept(dumps_in(done.lines))
         except GpuwizardError:
             await self._call("undo", "refused")
             raise
@@ -286,17 +286,10 @@ class Guard:
 
     async def _call(self, role: str, *arguments: str, timeout: float = _SHORT) -> HostState:
         """Call the guard on the host. Raises GpuwizardError with its own words when it fails."""
-        done = await self._run_script(call(role, self._change.run_id, *arguments), timeout)
-        lines = done.stdout.decode("utf-8", "replace").splitlines()
-        if host_state(lines) is None or any(line.startswith(("@refused ", "@error ")) for line in lines):
-            self._raise_for(done, lines)
+        done = await self._lock.guard(role, *arguments, timeout=timeout, on_line=self._heard)
+        if host_state(done.lines) is None or any(line.startswith(("@refused ", "@error ")) for line in done.lines):
+            self._raise_for(done)
         return self._state_in(done)
-
-    async def _run_script(self, script: Script, timeout: float = _SHORT) -> Completed:
-        done = await self._transport.run(script, root=True, timeout=timeout, on_line=self._heard)
-        if done.status is None:
-            raise UnreachableError("the link was lost", where=self._transport.name)
-        return done
 
     def _heard(self, line: str) -> None:
         if line.startswith("@log "):
@@ -305,20 +298,20 @@ class Guard:
         if event is not None:
             self._emit(event)
 
-    def _state_in(self, done: Completed) -> HostState:
-        state = host_state(done.stdout.decode("utf-8", "replace").splitlines())
+    def _state_in(self, done: Answer) -> HostState:
+        state = host_state(done.lines)
         if state is None:
             raise GpuwizardError(f"the host did not say how it stands: {_tail(done)}", where=self._transport.name)
         self._was_armed = self._was_armed or state.word not in ("none", "prepared", "abandoned")
         return state
 
-    def _raise_for(self, done: Completed, lines: list[str]) -> None:
+    def _raise_for(self, done: Answer) -> None:
         """Raise what the script refused or complained of; nothing when it ended well."""
         where = self._transport.name
-        for line in lines:
+        for line in done.lines:
             if line.startswith("@refused "):
                 raise refusal_of(line.removeprefix("@refused "), self._change.by, where)
-        for line in lines:
+        for line in done.lines:
             if line.startswith("@error "):
                 raise GpuwizardError(redact_text(clean_line(line.removeprefix("@error "))), where=where)
         if not done.ok:
@@ -382,6 +375,6 @@ def _text(error: GpuwizardError) -> str:
     return f"{error.what} ({error.remedy})" if error.remedy else error.what
 
 
-def _tail(done: Completed) -> str:
-    text = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+def _tail(done: Answer) -> str:
+    text = done.complaint or "\n".join(done.lines).strip()
     return redact_text(clean_line(text[-400:])) or f"exit status {done.status}"

@@ -1,7 +1,7 @@
 """What a guarded change leaves to whoever runs it: questions that only the run can answer."""
 
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Dumps", "Hooks", "dumps_in"]
@@ -38,7 +38,7 @@ class Hooks:
     clear: Callable[[], Awaitable[None]] = _nothing
 
 
-def dumps_in(lines: list[str]) -> Dumps:
+def dumps_in(lines: Sequence[str]) -> Dumps:
     """The dumps that `prepare` printed, each over lines of its own."""
 
     def found(which: str) -> bytes | None:

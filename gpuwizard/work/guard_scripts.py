@@ -16,7 +16,8 @@ __all__ = [
     "history_script",
     "host_state",
     "lock_script",
-    "prepare_script",
+    "prepare_payloads",
+    "prepare_words",
     "stored_guard",
 ]
 
@@ -33,11 +34,6 @@ _PARTS = (
     "guard-arm.sh",
     "guard.sh",
 )
-# The guard travels once: as the file that stays in the run folder.
-_PREPARE = """main() {
-    PAYLOADS=$PAYLOADS sh "$PAYLOADS/guard.sh" "$@"
-}
-"""
 _PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -100,9 +96,13 @@ def stored_guard() -> bytes:
     return f'{head}{guard_text()}\nmain "$@"\nexit "$?"\n}}\n'.encode()
 
 
-def prepare_script(change: GuardedChange) -> Script:
-    """Check, back up, stage and judge; nothing is changed by it."""
-    arguments = ("prepare", change.run_id, *((" ".join(change.restores),) if change.restores else ()))
+def prepare_words(change: GuardedChange) -> tuple[str, ...]:
+    """The call that checks, backs up, stages and judges; nothing is changed by it."""
+    return ("prepare", *((" ".join(change.restores),) if change.restores else ()))
+
+
+def prepare_payloads(change: GuardedChange) -> tuple[Payload, ...]:
+    """What `prepare_words` needs on the host: the guard, its parameters, the bytes."""
     plugins = asset("remote/plugins.pl").read_bytes()
     payloads = [
         Payload("guard.sh", stored_guard()),
@@ -119,11 +119,11 @@ def prepare_script(change: GuardedChange) -> Script:
     for number, (_, file) in enumerate(rows, start=1):
         if file.after is not None:
             payloads.append(Payload(f"after-{number:03d}", file.after.raw))
-    return Script(_PREPARE, arguments, tuple(payloads))
+    return tuple(payloads)
 
 
 def call(role: str, run_id: str, *arguments: str) -> Script:
-    """Call the guard that `prepare_script` left on the host."""
+    """Call the guard that `prepare` left on the host, by a channel of its own."""
     return Script(asset("remote/call.sh").read_text(encoding="utf-8"), (role, run_id, *arguments))
 
 
@@ -132,9 +132,9 @@ def history_script() -> Script:
     return Script(guard_text(), ("history", "none"))
 
 
-def lock_script(run_id: str, owner: str) -> Script:
-    """Hold the host's run lock; `owner` is the text that others are shown."""
-    return Script(asset("remote/lock.sh").read_text(encoding="utf-8"), (run_id, clean_line(owner, 300)))
+def lock_script(run_id: str, owner: str, payloads: tuple[Payload, ...] = ()) -> Script:
+    """Hold the host's run lock and call the guard meanwhile; `owner` is the text that others are shown."""
+    return Script(asset("remote/lock.sh").read_text(encoding="utf-8"), (run_id, clean_line(owner, 300)), payloads)
 
 
 def host_state(lines: Iterable[str]) -> HostState | None:

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from contextlib import aclosing
 
 from gpuwizard.clock import Clock
 from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
 from gpuwizard.events import Emit, Stage, Waiting
-from gpuwizard.remote.transport import RemoteProcess, Transport
-from gpuwizard.work.guard_scripts import lock_script
+from gpuwizard.remote.transport import Payload, RemoteProcess, Transport
+from gpuwizard.work.guard_scripts import call, lock_script
+from gpuwizard.work.host_line import Answer, HostLine, answer_of
 from gpuwizard.work.likely import likely_of_lock
 
 __all__ = ["HostLock"]
@@ -36,6 +38,7 @@ class HostLock:
         self._emit = emit
         self._stage: Stage = stage
         self._process: RemoteProcess | None = None
+        self._line: HostLine | None = None
         self._beating: asyncio.Task[None] | None = None
 
     @property
@@ -43,10 +46,13 @@ class HostLock:
         """True while the holder is known to run."""
         return self._beating is not None and not self._beating.done()
 
-    async def take(self) -> None:
-        """Take the lock. Raises RefusedError with the owner's text when it is busy, else as `Transport.start`."""
+    async def take(self, payloads: tuple[Payload, ...] = ()) -> None:
+        """Take the lock; `payloads` are there for the guard's `prepare` while it is held.
+
+        Raises RefusedError with the owner's text when it is busy, else as `Transport.start`.
+        """
         await self._drop()
-        process = await self._transport.start(lock_script(self._run_id, self._owner), root=True)
+        process = await self._transport.start(lock_script(self._run_id, self._owner, payloads), root=True)
         self._process = process
         answer = ""
         async with aclosing(process.lines()) as lines:  # type: ignore[type-var]
@@ -57,6 +63,7 @@ class HostLock:
                     answer = line.removeprefix("@lock ")
                     break
         if answer == "held":
+            self._line = HostLine(process, self._transport.name)
             self._beating = asyncio.create_task(self._beat(process))
             return
         await self._drop()
@@ -67,6 +74,17 @@ class HostLock:
                 remedy="wait until that run has ended",
             )
         raise GpuwizardError("the run lock could not be taken", where=self._transport.name)
+
+    async def guard(self, *words: str, timeout: float, on_line: Callable[[str], None]) -> Answer:
+        """Call the guard of the run with role and arguments: over the holder's channel while the lock is held, else by
+        one of its own. Raises as `HostLine.call` and `Transport.run`."""
+        if self._line is not None and self.held:
+            return await self._line.call(*words, timeout=timeout, on_line=on_line)
+        role, *arguments = words
+        done = await self._transport.run(
+            call(role, self._run_id, *arguments), root=True, timeout=timeout, on_line=on_line
+        )
+        return answer_of(done, self._transport.name)
 
     def _say_waiting(self, text: str) -> None:
         """The former holder of this very run still has it; it is made to go (lock.sh)."""
@@ -110,7 +128,7 @@ class HostLock:
 
     async def _drop(self) -> None:
         beating, self._beating = self._beating, None
-        process, self._process = self._process, None
+        process, self._process, self._line = self._process, None, None
         if beating is not None:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)

@@ -56,6 +56,7 @@ stage_row() {
 }
 
 # Runs inside the new mount namespace: $1 is the namespace outside. Nothing is mounted unless it is another one.
+# Every prefix of the list of files is judged, because a host can be cut off after each of them.
 judge_inside() {
     if [ -z "$R" ] && [ "$(readlink "$R/proc/self/ns/mnt")" = "$1" ]; then
         echo "no private mount namespace" >&2
@@ -66,12 +67,27 @@ judge_inside() {
         number=$((number + 1))
         mount --bind "$RUN/judge/copy.$number" "$folder" || return 1
     done <"$RUN/judge/folders"
-    dump_config "$RUN/judge/dump" || { cat "$RUN/judge/dump.err" >&2; return 1; }
-    literal_imports
+    : >"$RUN/judge/inside"
+    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
+        [ "$KIND" = write ] || continue
+        stage_row || broken "$CONFIGURED could not be staged"
+        judge_prefix
+    done <"$RUN/table"
 }
 
-# config dump of containerd 2.x hides a missing literal import, the daemon does not start with one (runtimes.md 1.3).
+judge_prefix() {
+    dump_config "$RUN/judge/dump" ||
+        refuse judge "the host's own runtime refuses the new $CONFIGURED: $(one_line <"$RUN/judge/dump.err")"
+    literal_imports
+    [ -z "$WHY" ] || refuse judge "the host's own runtime refuses the new $CONFIGURED: $WHY"
+    look_at_handlers "$RUN/judge/dump"
+    default_defined || refuse judge "with the new $CONFIGURED, $WHY"
+}
+
+# Set WHY when an import that is written out is missing: config dump of containerd 2.x hides that, and the daemon does not
+# start with it (runtimes.md 1.3).
 literal_imports() {
+    WHY=
     imports=$(sed -n 's|^imports *= *\[\(.*\)\] *$|\1|p' "$RUN/judge/dump")
     while [ -n "$imports" ]; do
         import=${imports%%,*}
@@ -82,22 +98,25 @@ literal_imports() {
             '' | *[*?[]*) ;;
             /*)
                 if [ ! -e "$R$import" ]; then
-                    echo "the imported file $import does not exist" >&2
-                    return 1
+                    WHY="the imported file $import does not exist"
+                    return
                 fi
                 ;;
         esac
     done
 }
 
+# Judge in a namespace of its own; what is refused there is said there. Without namespace nothing was judged.
 judge_now() {
     outside=$(readlink "$R/proc/self/ns/mnt" 2>/dev/null || :)
-    unshare -m sh "$RUN/guard.sh" judge-inside "$ID" "$outside" >/dev/null 2>"$RUN/judge/err" </dev/null
+    unshare -m sh "$RUN/guard.sh" judge-inside "$ID" "$outside" 2>"$RUN/judge/err" </dev/null && return 0
+    status=$?
+    [ ! -e "$RUN/judge/inside" ] || exit "$status"
+    refuse judge "the staged files cannot be judged on this host: $(one_line <"$RUN/judge/err")"
 }
 
-# The words with which the unit's process was started, one a line, without the program itself.
+# The words with which the unit's process (see remember_health) was started, one a line, without the program itself.
 real_arguments() {
-    unit_state "$P_unit"
     [ ! -r "$R/proc/$PID/cmdline" ] || tr '\0' '\n' <"$R/proc/$PID/cmdline" | sed 1d
 }
 
@@ -151,8 +170,7 @@ judge_crio() {
     say "step judge the host's own CRI-O accepts the staged files ($judged judged)"
 }
 
-# Judge every prefix of the list of files, because a host can be cut off after each of them; the last one must also
-# be as planned. Leaves the dumps of now and of the end in dump.before and dump.after.
+# Judge the staged files; the last state must be as planned. Leaves the dumps of now and of the end in dump.before and dump.after.
 judge() {
     rm -rf "$RUN/judge"
     mkdir "$RUN/judge" || broken "no room to judge"
@@ -166,22 +184,13 @@ judge() {
         say "step judge nothing can be judged on this host before the restart: the plan's prediction counts"
         return 0
     fi
-    unit_state "$P_unit"
     ! first_line "$R/proc/$PID/comm" || [ "$LINE" != containerd ] || real_arguments >"$RUN/arguments"
     dump_config "$RUN/dump.before" || : >"$RUN/dump.before"
     shadow_folders || refuse unsafe-path "a file in the root folder cannot be judged"
     copy_folders || broken "the configuration could not be copied"
-    judged=0
-    while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
-        [ "$KIND" = write ] || continue
-        judged=$((judged + 1))
-        stage_row || broken "$CONFIGURED could not be staged"
-        judge_now || refuse judge "the host's own runtime refuses the new $CONFIGURED: $(one_line <"$RUN/judge/err")"
-        look_at_handlers "$RUN/judge/dump"
-        WHY=
-        default_defined || refuse judge "with the new $CONFIGURED, $WHY"
-    done <"$RUN/table"
+    judged=$(grep -c "^[0-9]*${TAB}write$TAB" "$RUN/table")
     if [ "$judged" -gt 0 ]; then
+        judge_now
         cp "$RUN/judge/dump" "$RUN/dump.after"
     else
         cp "$RUN/dump.before" "$RUN/dump.after"

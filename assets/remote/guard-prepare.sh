@@ -170,8 +170,9 @@ add_row() {
     printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$N" "$KIND" "$BEFORE" "$AFTER" "$MODE" "$META" "$TARGET" "$CONFIGURED" >>"$RUN/table"
 }
 
-# What the unit and its CRI are like now: a revert need not make them better than that.
+# What the unit and its CRI are like now: a revert need not make them better than that. Sets PID for the judgement.
 remember_health() {
+    PID=0
     if [ -z "$P_unit" ]; then
         return 0
     fi

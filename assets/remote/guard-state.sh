@@ -81,9 +81,16 @@ load_params() {
     done <"$RUN/params"
 }
 
-# NOW is the time on this host, as fresh as the last call: each one is a process.
+# NOW is the time on this host, as fresh as the last call. A process reads the clock once and counts the seconds of the
+# kernel from then on: each look at the clock would be one more process, and a clock that jumps meanwhile is not followed.
 tick() {
-    NOW=$(date +%s)
+    if [ -n "$R" ] || ! { read -r uptime _ </proc/uptime; } 2>/dev/null; then
+        NOW=$(date +%s)
+        return
+    fi
+    uptime=${uptime%.*}
+    [ -n "$EPOCH" ] || EPOCH=$(($(date +%s) - uptime))
+    NOW=$((EPOCH + uptime))
 }
 
 note() {

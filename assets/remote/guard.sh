@@ -22,7 +22,7 @@
 
 main() {
     umask 077
-    AT_BOOT='' WHY='' OLD_PID=0 NOW=0
+    AT_BOOT='' WHY='' OLD_PID=0 NOW=0 EPOCH=''
     role=$1
     case $role in go | revert | boot | undo) tick ;; esac
     case $role in
@@ -59,8 +59,9 @@ main() {
             need_run "$2"
             at_boot
             ;;
-        begin-and-watch)
+        arm-and-watch | begin-and-watch)
             need_run "$2"
+            [ "$role" = begin-and-watch ] || arm || return
             said=$(begin) || {
                 printf '%s\n' "$said"
                 return 1

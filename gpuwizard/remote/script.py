@@ -16,6 +16,7 @@ __all__ = ["render"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PAYLOAD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b-\x1f]")
 _LONG = 8192
 _TOKEN = re.compile(r"[A-Za-z0-9_]{8,}")
 
@@ -42,9 +43,6 @@ trap 'exit 141' PIPE
 trap 'exit 143' TERM
 gpuwizard_payload() {
 base64 -d >"$PAYLOADS/$1" || gpuwizard_damaged "payload $1"
-}
-gpuwizard_text() {
-cat >"$PAYLOADS/$1" || gpuwizard_damaged "payload $1"
 }
 gpuwizard_damaged() {
 echo "gpuwizard: $1 arrived damaged" >&2
@@ -106,29 +104,42 @@ def _payloads(payloads: tuple[Payload, ...], token: str) -> list[str]:
     if len(set(names)) != len(names):
         raise ValueError("two payloads have one name")
     sums = "".join(f"{_encoded(p.data)[0]}  {p.name}\n" for p in payloads)
-    check = _PAYLOAD_CHECK.format(end=f"END_{token}", sums=sums)
-    return [_PAYLOAD_SETUP, *(_payload(p, token) for p in payloads), check]
-
-
-def _payload(payload: Payload, token: str) -> str:
-    if not _PAYLOAD_NAME.fullmatch(payload.name):
-        raise ValueError(f"{payload.name!r} is no payload name")
     end = f"END_{token}"
-    text = _plain(payload.data)
-    if text is not None:
-        return f"gpuwizard_text {payload.name} <<'{end}'\n{text}{end}\n"
-    return f"gpuwizard_payload {payload.name} <<'{end}'\n{_encoded(payload.data)[1]}{end}\n"
+    check = _PAYLOAD_CHECK.format(end=end, sums=sums)
+    texts: list[tuple[str, str]] = []
+    parts = [_PAYLOAD_SETUP]
+    for payload in payloads:
+        if not _PAYLOAD_NAME.fullmatch(payload.name):
+            raise ValueError(f"{payload.name!r} is no payload name")
+        text = _plain(payload.data)
+        if text is not None:
+            texts.append((payload.name, text))
+        else:
+            parts.append(f"gpuwizard_payload {payload.name} <<'{end}'\n{_encoded(payload.data)[1]}{end}\n")
+    return [*parts, *_texts(texts, end), check]
 
 
-@functools.lru_cache(maxsize=16)
+def _texts(texts: list[tuple[str, str]], end: str) -> list[str]:
+    """All plain payloads behind each other, parted by one program: each of its own would be one more process."""
+    if not texts:
+        return []
+    words, first = ["sed -n"], 1
+    for name, text in texts:
+        last = first + text.count("\n") - 1
+        words.append(f"""-e '{first},{last}w '"$PAYLOADS/{name}\"""")
+        first = last + 1
+    return [f"{' '.join(words)} <<'{end}' || gpuwizard_damaged payloads\n", *(text for _, text in texts), f"{end}\n"]
+
+
+@functools.lru_cache(maxsize=64)
 def _plain(data: bytes) -> str | None:
     """Lines of plain ASCII travel as they are: a third less to send, and a shell keeps every byte of them."""
-    if not data.endswith(b"\n") or not data.isascii() or any(byte < 32 and byte not in b"\t\n" for byte in data):
+    if not data.endswith(b"\n") or not data.isascii() or _CONTROLS.search(data):
         return None
     return data.decode("ascii")
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def _encoded(data: bytes) -> tuple[str, str]:
     """The sha256 of `data` and its base64 text; kept, because one payload goes to all hosts of a run."""
     return hashlib.sha256(data).hexdigest(), base64.encodebytes(data).decode("ascii")

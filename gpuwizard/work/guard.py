@@ -208,7 +208,7 @@ class Guard:
                 if not self._lock.held:
                     await self._lock.take()
                 self._armed_at = self._clock.monotonic()
-                return await self._call("arm")
+                return await self._watch("arm-and-watch")
             case "armed":
                 return await self._watch("begin-and-watch")
             case "healthy":

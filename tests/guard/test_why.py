@@ -33,7 +33,7 @@ def program(tree: Tree, name: str, text: str) -> Path:
 
 def test_a_slow_unit_shows_its_last_complaint(tree: Tree) -> None:
     program(tree, "journalctl", JOURNAL)
-    started(tree, edit(MAIN, PLAIN, PLAIN + NVIDIA + b"# SLOWSTART\n"))
+    started(tree, edit(MAIN, PLAIN, PLAIN + NVIDIA + b"# SLOWSTART\n"), hold=30)
     assert tree.wait_for("healthy", "reverted") == "healthy"
     starting = [w for w in waits(tree) if w.condition == "containerd.service is up"]
     assert starting[-1].last_seen.startswith("activating (")

@@ -261,7 +261,8 @@ class Journal:
         new = path.with_suffix(".new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(self._record, file, ensure_ascii=False, indent=1)
+            # In one line and in one piece: only so is it written by the fast encoder, and it is written for each host.
+            file.write(json.dumps(self._record, ensure_ascii=False))
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable
+from functools import lru_cache
 
 from gpuwizard.actions import EffectiveChange
 from gpuwizard.clean import clean_line
@@ -54,7 +55,9 @@ def nothing_lost(before: bytes | None, after: bytes | None, version: str, announ
         )
 
 
+@lru_cache(maxsize=64)
 def _read(dump: bytes, version: str) -> Effective:
+    """Many hosts of a cluster print the same."""
     # A dump is already merged: what it says of imports has been read, and must not be looked for again.
     text = _IMPORTS.sub(b"", dump)
     try:

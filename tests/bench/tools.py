@@ -80,6 +80,7 @@ def pyinfra_inventory(fleet: Fleet, folder: Path) -> Path:
 def measure(tool: Tool, fleet: Fleet) -> Figures:
     """One run, from start to exit."""
     environment = {**os.environ, "NO_COLOR": "1", **tool.environment}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles a program at each start
     used, hosts, began = resource.getrusage(resource.RUSAGE_CHILDREN), fleet.cpu(), time.perf_counter()
     done = subprocess.run(tool.argv, env=environment, capture_output=True, check=False)
     wall = time.perf_counter() - began

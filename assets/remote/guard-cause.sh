@@ -45,6 +45,9 @@ look_for_immutable() {
 
 # The reason of a failed revert: why, what mends it, and how to go on.
 how_to_go_on() {
-    printf '%.300s; to mend it: %s; then gpuwizard rollback tries it again, and so does, as root on the host: ' "$WHY" "$REMEDY"
-    printf 'sh %s undo %s; by hand: %s' "${RUN#"$R"}/guard.sh" "$ID" "${RUN#"$R"}/README.txt"
+    printf '%.300s; to mend it: %s; then ' "$WHY" "$REMEDY"
+    # A run that takes others back is not rolled back itself.
+    [ -n "$P_restores" ] || printf 'gpuwizard rollback %s tries it again, and so does, ' "$ID"
+    printf 'as root on the host: sh %s undo %s; ' "${RUN#"$R"}/guard.sh" "$ID"
+    printf 'by hand: %s' "${RUN#"$R"}/README.txt"
 }

@@ -24,6 +24,7 @@ from tests.guard_tree import (
     change_of,
     edit,
     missing_shells,
+    started,
 )
 
 pytestmark = pytest.mark.skipif(bool(missing_shells()), reason=f"shells not installed: {missing_shells()}")
@@ -237,3 +238,50 @@ async def test_a_host_that_was_restarted_meanwhile_is_undone_even_without_its_bo
     outcome = await case.guard.run()
     assert outcome.outcome == "rolled-back"
     assert case.untouched()
+
+
+async def test_a_revert_that_failed_is_tried_again_when_it_is_asked_for(tree: Tree) -> None:
+    """What a rollback of a run says of such a host is what comes of it now, not what came of it before."""
+
+    async def settle(left: float) -> None:
+        raise GpuwizardError("node n1 did not settle")
+
+    lid = tree.root / "bin/mv"
+    blocked = tree.path(MAIN)
+    lid.write_text(
+        f"""#!/bin/sh
+for last; do :; done
+[ "$last" != "{blocked.resolve()}" ] || ! cmp -s "{tree.run_folder()}/after/002" "$last" || {{
+    echo "mv: cannot move: ${{STANDIN_WHY-No space left on device}}" >&2; exit 1
+}}
+exec /bin/mv "$@"
+"""
+    )
+    lid.chmod(0o755)
+    outcome = await Case(tree, Hooks(settle=settle)).guard.run()
+    assert outcome.outcome == "failed"
+    assert "node n1 did not settle; putting it back failed: " in outcome.reason
+    assert "no space is left on the file system of /etc/containerd" in outcome.reason
+    assert "by hand: /var/lib/gpuwizard/runs/run-1/README.txt" in outcome.reason
+    tree.environment["STANDIN_WHY"] = "Read-only file system"
+    again = Case(tree)
+    outcome = await again.guard.put_back("rollback")
+    assert outcome.outcome == "failed"
+    assert "the file system of /etc/containerd is read-only" in outcome.reason
+    failures = [e.message for e in again.events if isinstance(e, HostProgress) and e.state == "revert-failed"]
+    assert any("read-only" in message for message in failures)
+    lid.unlink()
+    outcome = await Case(tree).guard.put_back("rollback")
+    assert (outcome.outcome, outcome.reason) == ("rolled-back", "rollback")
+    assert tree.path(MAIN).read_bytes() == PLAIN
+    assert not tree.path(DROP_IN).exists()
+
+
+async def test_a_revert_that_was_killed_is_begun_again(tree: Tree) -> None:
+    started(tree, edit(DROP_IN, None, NVIDIA), edit(MAIN, PLAIN, NEW))
+    tree.wait_for("healthy")
+    (tree.run_folder() / "state").write_text("reverting 1 node n1 did not settle\n")
+    outcome = await Case(tree).guard.go_on()
+    assert outcome is not None
+    assert (outcome.outcome, outcome.reason) == ("rolled-back", "node n1 did not settle")
+    assert tree.path(MAIN).read_bytes() == PLAIN

@@ -7,6 +7,7 @@ import pytest
 from gpuwizard.clock import FastClock
 from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
 from gpuwizard.events import Event, Note, Waiting
+from gpuwizard.kube.problems import refusal
 from gpuwizard.work.old_pods import OldPods, running_pods, still_run
 
 Json = dict[str, Any]
@@ -101,6 +102,24 @@ async def test_a_pod_that_comes_back_is_waited_for() -> None:
     assert waits[0].condition == "the pods that ran before run again"
     assert "its container ends at once" in waits[0].likely
     assert waits[1].likely == "the API server is restarting, or was stopped"
+
+
+FORBIDDEN = refusal(403, b'{"message": "pods is forbidden: User \\"ann\\" cannot list"}', what="list pods", server="k")
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 429, 500, 503])
+async def test_what_a_starting_server_answers_is_no_answer_yet(code: int) -> None:
+    answer = refusal(code, b'{"message": "not yet"}', what="list pods", server="https://k")
+    events = await after([pod("web", ready=False)], answer, answer, [pod("web")])
+    waits = [e for e in events if isinstance(e, Waiting)]
+    assert len(waits) == 3
+    assert waits[1].last_seen.startswith("the API server ")
+
+
+async def test_a_server_that_goes_on_refusing_is_named() -> None:
+    with pytest.raises(GpuwizardError, match="is not known: the API server refuses: list pods: pods is forbidden") as e:
+        await after(FORBIDDEN)
+    assert "kubectl auth can-i" in e.value.remedy
 
 
 async def test_pods_that_do_not_come_back_are_named() -> None:

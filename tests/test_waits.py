@@ -4,6 +4,7 @@ import ast
 import asyncio
 import errno
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from gpuwizard.describe import event_json
 from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
 from gpuwizard.events import Event, Waiting
 from gpuwizard.facts.cluster import NodeView
-from gpuwizard.kube.problems import connection_problem
+from gpuwizard.kube.problems import connection_problem, refusal
 from gpuwizard.remote.ssh.problems import login_problem, timed_out
 from gpuwizard.session import Session
 from gpuwizard.show.waits import TellWaits, folded
@@ -155,12 +156,12 @@ def test_an_api_server_that_is_away() -> None:
 class Nodes:
     """A cluster that answers with these, one after the other; the last one for ever."""
 
-    def __init__(self, *answers: NodeView | UnreachableError | None) -> None:
+    def __init__(self, *answers: NodeView | GpuwizardError | None) -> None:
         self._answers = list(answers)
 
     async def node(self, name: str) -> NodeView | None:
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if isinstance(answer, UnreachableError):
+        if isinstance(answer, GpuwizardError):
             raise answer
         return answer
 
@@ -183,6 +184,47 @@ async def test_the_watch_of_a_node_tells_each_cause_as_it_comes() -> None:
         "the kubelet has not renewed its lease since the restart; it does so every 10 s",
     ]
     assert {(w.elapsed <= w.limit) for w in waits} == {True}
+
+
+def refused(code: int) -> GpuwizardError:
+    """What is made of an answer of a server that has only just started."""
+    message = b'{"message": "nodes \\"n1\\" is forbidden: User \\"ann\\" cannot get resource"}'
+    return refusal(code, message, what="read Node n1", server="https://k")
+
+
+@pytest.mark.parametrize("control_plane", [True, False])
+@pytest.mark.parametrize("code", [401, 403, 404, 429, 500, 503])
+async def test_what_a_starting_server_answers_is_no_answer_yet(code: int, control_plane: bool) -> None:
+    """Seen on a single K3s server: 403 until the roles are loaded, some seconds after it listens again."""
+    beat = datetime(2026, 11, 21, tzinfo=UTC)
+    early, later = (NodeView("n1", ready=True, heartbeat=beat + timedelta(seconds=n)) for n in (0, 10))
+    cluster: Any = Nodes(UnreachableError("refused"), refused(code), refused(code), early, later)
+    events: list[Event] = []
+    await node_settles(
+        cluster,
+        "n1",
+        hold=2,
+        left=60,
+        host="a",
+        emit=events.append,
+        clock=FastClock(200),
+        control_plane=control_plane,
+    )
+    waits = [e for e in events if isinstance(e, Waiting)]
+    assert sum(w.last_seen.startswith("the API server ") for w in waits) == 3
+    if code in (401, 403, 404):
+        assert any("only just starting" in w.likely for w in waits)
+
+
+async def test_a_server_that_goes_on_refusing_ends_with_its_words_and_what_mends_it() -> None:
+    ready = NodeView("n1", ready=True)
+    cluster: Any = Nodes(ready, refused(403))
+    clock = FastClock(200)
+    began = clock.monotonic()
+    with pytest.raises(GpuwizardError, match='refuses: read Node n1: nodes "n1" is forbidden: User "ann"') as caught:
+        await node_settles(cluster, "n1", hold=5, left=40, host="a", emit=lambda _: None, clock=clock)
+    assert "kubectl auth can-i" in caught.value.remedy
+    assert clock.monotonic() - began >= 30, "for as long as the host leaves"
 
 
 class Holder:
@@ -271,8 +313,6 @@ def test_the_verbose_reader_hears_of_every_change() -> None:
 
 
 def test_the_json_event_has_the_cause() -> None:
-    from datetime import UTC, datetime
-
     data = event_json(wait(12), datetime.now(UTC))
     assert data["data"]["likely"] == "CNI"
     assert data["message"] == "waiting until node n1 is Ready (NotReady; 12 of 60 s); likely: CNI"

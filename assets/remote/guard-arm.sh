@@ -59,7 +59,8 @@ not_armed() {
 
 # The files go first: a timer that fires now finds a state that forbids it to act.
 disarm() {
-    rm -f "$BOOT_LINK" "$BOOT_UNIT" "$RUN/armed" "$RUN/reserve"
+    rm -f "$BOOT_LINK" "$BOOT_UNIT" "$RUN/armed" "$RUN/reserve" "$RUN"/spare.*
+    drop_kept
     flush "$RUN"
     [ -n "$AT_BOOT" ] || ctl stop "gpuwizard-revert-$ID.timer" >/dev/null 2>&1 || :
 }
@@ -88,17 +89,21 @@ forget_unarmed() {
 # Ask for the revert now; it runs under PID 1 as well.
 undo() {
     locked forget_unarmed
+    # What failed before is no answer to whoever asks again.
+    again=
+    ! transition revert-failed reverting "$1" || again=yes
     read_state
+    asked=$SINCE
     case $STATE in
         armed | applying | healthy | reverting | revert-failed)
             tick
             systemd-run --quiet --collect --unit="gpuwizard-undo-$ID-$NOW" \
                 --description="gpuwizard: revert of run $ID" sh "$RUN/guard.sh" revert "$ID" "$1" \
-                >>"$RUN/log" 2>&1 </dev/null || broken "the revert could not be started: it comes by itself in time"
+                >>"$RUN/log" 2>&1 </dev/null || not_undone
             # Until the state says so, a watcher would take the old state for the end.
             patience=20
             while read_state && [ "$patience" -gt 0 ]; do
-                case $STATE in armed | applying | healthy) ;; *) break ;; esac
+                case "$STATE $SINCE" in armed* | applying* | healthy* | revert-failed*"$asked") ;; *) break ;; esac
                 say "wait $((20 - patience)) 20 the revert begins | the run is $STATE |"
                 patience=$((patience - 1))
                 sleep 1
@@ -106,6 +111,13 @@ undo() {
             ;;
     esac
     status
+}
+
+not_undone() {
+    last=$(tail -n 1 "$RUN/log" | one_line)
+    [ -z "$again" ] || ! transition reverting revert-failed "the revert could not be started: $last" ||
+        broken "the revert could not be started: $last"
+    broken "the revert could not be started: it comes by itself in time"
 }
 
 # Has every file the bytes that we wrote? Who wrote others meanwhile must be told, not confirmed.
@@ -180,6 +192,10 @@ watch() {
                 looks=$((looks + 1))
                 [ "$((looks % 5))" != 0 ] || ! stopped "go" || break
                 ;;
+            reverting)
+                looks=$((looks + 1))
+                [ "$((looks % 5))" != 0 ] || ! nobody_reverts || break
+                ;;
         esac
         sleep 1
     done 5<"$RUN/log"
@@ -193,5 +209,16 @@ stopped() {
     read_state
     case $STATE in armed | applying) ;; *) return 1 ;; esac
     ctl is-active --quiet "gpuwizard-$1-$ID.service" && return 1
+    say "stopped"
+}
+
+# Whoever put it back is gone without a word. Three times, because the next one may be about to begin.
+nobody_reverts() {
+    for _ in 1 2 3; do
+        (flock -n 7) 7>>"$RUN/revert.lock" || return 1
+        read_state
+        [ "$STATE" = reverting ] || return 1
+        sleep 1
+    done
     say "stopped"
 }

@@ -12,24 +12,28 @@ restart_unit() {
 restart_now() {
     unit_state "$P_unit"
     tick
-    printf '%s %s\n' "$NOW" "$PID" >"$RUN/activated" && flush "$RUN/activated" || return 1
+    OLD_PID=$PID
+    if ! { printf '%s %s\n' "$NOW" "$PID" >"$RUN/activated"; } 2>/dev/null || ! flush "$RUN/activated"; then
+        # The way back does without.
+        [ -n "$REVERTING" ] || { WHY="the run folder cannot be written (df -h ${RUN#"$R"})"; return 1; }
+    fi
     # Nobody is asked: the unit watches its files, and has seen the change by now or will in a moment.
     [ "$P_verb" != watched ] || return 0
     ctl reset-failed "$P_unit" >/dev/null 2>&1 || :
     if [ "$P_verb" = snap-restart ] &&
-        snap restart --no-wait "$P_snap" >/dev/null 2>"$RUN/restart.err" </dev/null 7>&- 8>&- 9>&-; then
+        snap restart --no-wait "$P_snap" >/dev/null 2>&1 </dev/null 3>&- 7>&- 8>&- 9>&-; then
         return 0
     fi
     # Newer systemd advises a daemon-reload here, which must not happen; what matters is seen by looking.
-    ctl restart --no-block "$P_unit" >/dev/null 2>"$RUN/restart.err" || {
-        WHY="$P_unit could not be restarted: $(one_line <"$RUN/restart.err")"
+    if ! said=$(ctl restart --no-block "$P_unit" 2>&1 >/dev/null); then
+        WHY="$P_unit could not be restarted: $(printf '%s\n' "$said" | one_line)"
         return 1
-    }
+    fi
 }
 
+# The process that was told to restart; what is known of it already counts where it could not be written down.
 old_pid() {
-    OLD_PID=0
-    [ ! -r "$RUN/activated" ] || read -r _ OLD_PID <"$RUN/activated"
+    [ ! -s "$RUN/activated" ] || read -r _ OLD_PID <"$RUN/activated"
 }
 
 # A watching unit may have restarted its runtime before we came to look: what counts is the process of before the run.
@@ -74,17 +78,14 @@ change() {
 
 # Run one step under the state lock; what it says of a failure has to cross the subshell.
 change_one() {
-    locked step_under_lock "$1"
-    status=$?
-    [ "$status" = 0 ] || WHY=$(cat "$RUN/why" 2>/dev/null)
-    return "$status"
+    WHY=$(locked step_under_lock "$1" 3>&1 >>"$RUN/log")
 }
 
 step_under_lock() {
     WHY=
     "$1"
     status=$?
-    [ "$status" = 0 ] || printf '%s\n' "${WHY:-$1 failed}" >"$RUN/why"
+    [ "$status" = 0 ] || printf '%s\n' "${WHY:-$1 failed}" >&3
     return "$status"
 }
 
@@ -100,7 +101,7 @@ go() {
         9) return 1 ;;
         *)
             note "error $WHY"
-            printf '%s\n' "$WHY" >"$RUN/failure"
+            { printf '%s\n' "$WHY" >"$RUN/failure"; } 2>/dev/null || :
             revert "$WHY"
             return 1
             ;;
@@ -116,36 +117,57 @@ revert() (
     exec >>"$RUN/log" 2>&1 </dev/null
     flock -n 7 || { note "info another revert is at work"; exit 0; }
     rm -f "$RUN/reserve" # a full disk must not keep the state from being written
-    if ! transition "armed applying healthy reverting revert-failed" reverting "$1"; then
-        read_state
-        # Nothing was changed by a run that died while it was being armed.
-        case $STATE in none | prepared | abandoned | confirmed | reverted) disarm ;; esac
-        exit 0
-    fi
+    begin_revert "$1" || exit 0
+    REVERTING=1
     for attempt in 1 2 3; do
-        FOREIGN='' WHY=''
+        FOREIGN='' WHY='' REMEDY="look at it (journalctl -e -u $P_unit)"
         if restore_all && well_again; then
             finish_revert "$1"
-            exit 0
+            exit
         fi
         note "error attempt $attempt to revert: $WHY"
         [ "$attempt" = 3 ] || sleep 5
     done
-    transition reverting revert-failed "$WHY"
+    transition "$REVERTIBLE" revert-failed "$(how_to_go_on)"
     exit 1
 ) 7>>"$RUN/revert.lock"
+
+REVERTIBLE="armed applying healthy reverting revert-failed"
+
+begin_revert() {
+    transition "$REVERTIBLE" reverting "$1"
+    case $? in
+        0) return 0 ;;
+        2)
+            # The change learns from the state alone that it must not go on: then it is ended.
+            note "error the state cannot be written: it is put back all the same"
+            [ "$role" = go ] || [ -n "$AT_BOOT" ] || ctl stop "gpuwizard-go-$ID.service" >/dev/null 2>&1 || :
+            return 0
+            ;;
+    esac
+    read_state
+    # Nothing was changed by a run that died while it was being armed.
+    case $STATE in none | prepared | abandoned | confirmed | reverted) disarm ;; esac
+    return 1
+}
 
 finish_revert() {
     result=$1
     [ -z "$FOREIGN" ] || result="$result; foreign change left alone:$FOREIGN"
-    transition reverting reverted "$result"
-    disarm
+    if transition "$REVERTIBLE" reverted "$result"; then
+        disarm
+        return
+    fi
+    # It stays armed: the next boot, or whoever asks for the revert, finds nothing left to do and says so.
+    note "error it was put back, but the state cannot be written"
+    return 1
 }
 
 restore_all() {
     while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
         if ! restore_row; then
-            WHY="$CONFIGURED could not be put back"
+            explain
+            WHY="$CONFIGURED could not be put back: $CAUSE"
             return 1
         fi
     done <"$RUN/table.reverse"

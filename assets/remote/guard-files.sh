@@ -122,18 +122,20 @@ replace_row() {
         WHY="$CONFIGURED was changed by somebody else after it was backed up"
         return 1
     fi
+    keep_former
     if [ "$AFTER" = absent ]; then
-        remove "$TARGET"
+        attempt remove "$TARGET"
     elif [ "$META" = own ]; then
-        put "$RUN/after/$N" "$RUN/after/$N" "$TARGET" "$MODE" "$RUN/xattrs/after-$N"
+        attempt put "$RUN/after/$N" "$RUN/after/$N" "$TARGET" "$MODE" "$RUN/xattrs/after-$N"
     elif [ "$BEFORE" = absent ]; then
-        put "$RUN/after/$N" - "$TARGET" "$MODE"
+        attempt put "$RUN/after/$N" - "$TARGET" "$MODE"
     else
-        put "$RUN/after/$N" "$TARGET" "$TARGET" "$MODE"
+        attempt put "$RUN/after/$N" "$TARGET" "$TARGET" "$MODE"
     fi
     look_at_sha "$TARGET"
     if [ "$SHA" != "$AFTER" ]; then
-        WHY="$CONFIGURED could not be written"
+        explain
+        WHY="$CONFIGURED could not be written: $CAUSE"
         return 1
     fi
 }
@@ -156,9 +158,13 @@ restore_row() {
     fi
     note "step revert $CONFIGURED"
     if [ "$wanted" = absent ]; then
-        remove "$TARGET"
+        attempt remove "$TARGET"
+    elif [ "$KIND" = write ] && take_kept "$wanted"; then
+        TOLD=
     else
-        put "$source" "$attributes" "$TARGET" "$MODE" "$xattrs"
+        attempt put "$source" "$attributes" "$TARGET" "$MODE" "$xattrs"
+        # Somebody mounted something on the very file meanwhile: nothing can take its place, only its bytes can change.
+        ! is_mounted "$TARGET" || attempt cp "$source" "$TARGET"
     fi
     look_at_sha "$TARGET"
     [ "$SHA" = "$wanted" ]

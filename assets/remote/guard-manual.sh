@@ -99,6 +99,9 @@ readme() {
     done <"$RUN/table.reverse"
     printf '  [ ! -f %s ] || sort -r %s | while read -r folder; do rmdir "$folder"; done\n' \
         "$(word "$RUN/made")" "$(word "$RUN/made")"
+    [ ! -f "$RUN/kept" ] || while IFS="$TAB" read -r _ kept_path; do
+        printf '  rm -f %s\n' "$(word "$kept_path")"
+    done <"$RUN/kept"
     [ -z "$P_unit" ] || printf '  %s\n' "$(restart_command)"
     printf '\nThe copies of before are in before/, those of after in after/. Nothing reads this folder: when nobody needs\n'
     printf 'it any more, delete it. A gpuwizard cannot take this run back then.\n'

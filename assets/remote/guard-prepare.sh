@@ -130,8 +130,7 @@ make_run() {
     chmod 0700 "$HOME_FOLDER" "$HOME_FOLDER/runs" "$RUN" || broken "$HOME_FOLDER is not ours"
     sweep
     check_room "$RUN"
-    # Given free before a revert or a confirmation writes its state.
-    dd if=/dev/zero of="$RUN/reserve" bs=4096 count=64 2>/dev/null || broken "$RUN could not be written"
+    hold_space || broken "$RUN could not be written"
     cp "$PAYLOADS/guard.sh" "$PAYLOADS/params" "$PAYLOADS/plugins.pl" "$RUN" || broken "$RUN could not be written"
     printf 'seq=%s\n' "$(next_number)" >>"$RUN/params"
 }
@@ -168,6 +167,7 @@ add_row() {
         fi
     fi
     printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$N" "$KIND" "$BEFORE" "$AFTER" "$MODE" "$META" "$TARGET" "$CONFIGURED" >>"$RUN/table"
+    name_kept
 }
 
 # What the unit and its CRI are like now: a revert need not make them better than that. Sets PID for the judgement.

@@ -94,7 +94,7 @@ tick() {
 }
 
 note() {
-    printf '%s %s\n' "$NOW" "$*" >>"$RUN/log"
+    printf '%s %s\n' "$NOW" "$*" 2>/dev/null >>"$RUN/log" || :
 }
 
 # Put files or folders on the disk, not only into memory.
@@ -102,9 +102,9 @@ flush() {
     sync "$@" 2>/dev/null || sync
 }
 
-# systemctl without our lock descriptors: a child that outlives us must not hold a lock.
+# systemctl without our lock descriptors: a child that outlives us must not hold a lock, nor keep who reads 3 waiting.
 ctl() {
-    systemctl "$@" </dev/null 7>&- 8>&- 9>&-
+    systemctl "$@" </dev/null 3>&- 7>&- 8>&- 9>&-
 }
 
 read_state() {
@@ -117,12 +117,34 @@ read_state() {
 # The caller holds the state lock.
 write_state() {
     tick
-    printf '%s %s %s\n' "$1" "$NOW" "$2" >"$RUN/state.new" &&
-        flush "$RUN/state.new" &&
-        mv -f "$RUN/state.new" "$RUN/state" || return 1
+    new_state "$1 $NOW $2" 2>/dev/null || spare_state "$1 $NOW $2" 2>/dev/null || return 1
     # A crash may bring the state before back: it must not where that one would forbid, or allow, a revert.
     case $1 in armed | confirmed | reverted) flush "$RUN" || return 1 ;; esac
     note "state $1 $2"
+}
+
+new_state() {
+    printf '%s\n' "$1" >"$RUN/state.new" && flush "$RUN/state.new" && mv -f "$RUN/state.new" "$RUN/state" && return 0
+    rm -f "$RUN/state.new"
+    return 1
+}
+
+# Where no byte can be added any more: a file that was made in good time has its bytes changed in their place.
+spare_state() {
+    for spare in "$RUN"/spare.*; do
+        [ -f "$spare" ] || return 1
+        printf '%s\n' "$1" | cut -c 1-4000 | dd of="$spare" bs=4096 conv=notrunc && flush "$spare" &&
+            mv -f "$spare" "$RUN/state" && return 0
+    done
+    return 1
+}
+
+# Space for the end of a run on a full disk: given free before it ends, and states to write over.
+hold_space() {
+    dd if=/dev/zero of="$RUN/reserve" bs=4096 count=64 2>/dev/null || return 1
+    for spare in 1 2 3; do
+        printf '%4095s\n' '' >"$RUN/spare.$spare" || return 1
+    done
 }
 
 # Run a command under the state lock. It is held for one transition, one replace or one restart only.
@@ -138,11 +160,12 @@ locked() (
     "$@"
 ) 8>>"$RUN/state.lock"
 
-# $1 states from which it is allowed, $2 the new state, $3 why. The caller holds the state lock.
+# $1 states from which it is allowed, $2 the new state, $3 why. The caller holds the state lock. 2: it is allowed, but
+# the state cannot be written.
 change_state() {
     read_state
     case " $1 " in
-        *" $STATE "*) write_state "$2" "$3" ;;
+        *" $STATE "*) write_state "$2" "$3" || return 2 ;;
         *) return 1 ;;
     esac
 }

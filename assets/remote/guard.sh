@@ -1,6 +1,6 @@
 # The host's side of a guarded change: prepare, judge, arm, change under PID 1, health, confirm or revert.
 #
-# It is joined from guard-state, -files, -why, -health, -judge, -undo, -manual, -prepare, -change, -arm and this file. The
+# It is joined from guard-state, -files, -kept, -why, -cause, -health, -judge, -undo, -manual, -prepare, -change, -arm and this file. The
 # first call (prepare) comes over SSH with its payloads and leaves a copy of the whole in the run folder; everything
 # later, also what PID 1 runs, is `sh RUNFOLDER/guard.sh ROLE RUN ...`. A person can call it in the same way.
 #
@@ -22,7 +22,7 @@
 
 main() {
     umask 077
-    AT_BOOT='' WHY='' OLD_PID=0 NOW=0 EPOCH=''
+    AT_BOOT='' WHY='' OLD_PID=0 NOW=0 EPOCH='' REVERTING='' TOLD=''
     role=$1
     case $role in go | revert | boot | undo) tick ;; esac
     case $role in

@@ -30,7 +30,7 @@ __all__ = ["Dumps", "Guard", "Hooks"]
 _SHORT = 120.0  # limit of a call that only looks or writes a few files, in real seconds
 _GRACE = 60.0  # after T the revert of a host needs some time before its state says so
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
-_TROUBLES = 3
+_TROUBLES, _UNDOS = 3, 5
 _OVER = ("confirmed", "reverted", "revert-failed", "abandoned", "none")
 
 GuardStage = Literal["apply", "rollback"]
@@ -59,7 +59,7 @@ class Guard:
         self._armed_at: float | None = None
         self._was_armed = False
         self._line = 1
-        self._troubles = 0
+        self._troubles = self._undos = 0
         self._giving_up = ""
         self.outcome: HostOutcome | None = None
 
@@ -201,6 +201,8 @@ class Guard:
             return await self._undo("the host was restarted before the change was confirmed")
         if state.stopped and state.word in ("armed", "applying"):
             return await self._undo("the change stopped half-way on the host")
+        if state.stopped and state.word == "reverting":
+            return await self._undo(self._giving_up or state.reason)
         if self._giving_up and state.word in ("armed", "applying", "healthy"):
             return await self._undo(self._giving_up)
         match state.word:
@@ -235,6 +237,9 @@ class Guard:
 
     async def _undo(self, why: str) -> HostState:
         self._giving_up = why
+        self._undos += 1
+        if self._undos > _UNDOS:
+            raise GpuwizardError("the revert begins again and again, and does not end", where=self._transport.name)
         return await self._call("undo", clean_line(redact_text(why), 300))
 
     async def _wind_down(self) -> HostOutcome:
@@ -332,7 +337,7 @@ class Guard:
         """How it ended, from the host's own state."""
         if state is None:
             return self._unknown("the host could not be asked again")
-        reason = redact_text(clean_line(state.failure or self._giving_up or state.reason))
+        reason = redact_text(clean_line(state.failure or self._giving_up)) or _whole(state.reason)
         match state.word:
             case "confirmed":
                 return self._ended("confirmed")
@@ -340,7 +345,7 @@ class Guard:
                 _, mark, foreign = state.reason.partition("; foreign change")
                 return self._ended("rolled-back", reason if mark in reason else f"{reason}{mark}{foreign}")
             case "revert-failed":
-                return self._ended("failed", f"{reason}; putting it back failed: {clean_line(state.reason)}")
+                return self._ended("failed", f"{reason}; putting it back failed: {_whole(state.reason)}")
             case "none" if self._was_armed:
                 return self._unknown("the host's record of the run is gone")
             case "abandoned" | "none":
@@ -377,6 +382,12 @@ def _text(error: GpuwizardError) -> str:
     return f"{error.what} ({error.remedy})" if error.remedy else error.what
 
 
+def _whole(reason: str) -> str:
+    """A reason of the host with what mends it and where it is said, which come last."""
+    return redact_text(clean_line(reason, 1000))
+
+
 def _tail(done: Answer) -> str:
-    text = done.complaint or "\n".join(done.lines).strip()
+    text = done.complaint or "
+".join(done.lines).strip()
     return redact_text(clean_line(text[-400:])) or f"exit status {done.status}"

@@ -24,7 +24,9 @@ __all__ = [
 _PARTS = (
     "guard-state.sh",
     "guard-files.sh",
+    "guard-kept.sh",
     "guard-why.sh",
+    "guard-cause.sh",
     "guard-health.sh",
     "guard-judge.sh",
     "guard-undo.sh",

@@ -9,14 +9,14 @@ from gpuwizard.actions import EffectiveChange
 from gpuwizard.clean import clean_line
 from gpuwizard.clock import Clock
 from gpuwizard.containerd import Effective, effective, losses
-from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
+from gpuwizard.errors import GpuwizardError, RefusedError
 from gpuwizard.events import Emit, Stage, Waiting
 from gpuwizard.facts.cluster import NodeView
 from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.blast import CONTROL_PLANE
 from gpuwizard.redact import redact_text, redact_value
 from gpuwizard.work.guard_lines import progress
-from gpuwizard.work.likely import likely_of_api, likely_of_node
+from gpuwizard.work.likely import likely_of_api, likely_of_node, said_by_api
 from gpuwizard.work.old_pods import OldPods, still_run
 
 __all__ = ["control_plane_ready", "node_settles", "nothing_lost"]
@@ -86,8 +86,8 @@ async def node_settles(
     A runtime with a broken CRI shows as NotReady only 24 to 28 s after its restart (`safety.md` point 9), so one look
     proves nothing; a node that is NotReady for as long as the hold will not mend by itself. `left` are the seconds
     until the host reverts by itself. An API server that is away meanwhile (a K3s server, `control_plane`, restarts
-    it) is waited for.
-    Raises GpuwizardError with the last reason when it does not settle.
+    it), or that refuses what it allowed before the restart, is waited for: a starting one does both.
+    Raises GpuwizardError with the last reason, and what mends it, when it does not settle.
     """
     emit(progress(host, stage, "node"))
     began = clock.monotonic()
@@ -96,12 +96,12 @@ async def node_settles(
     away_since: float | None = None
     first_beat: object = None
     while True:
-        now = clock.monotonic()
+        now, remedy = clock.monotonic(), ""
         try:
             view = await cluster.node(node)
             last, likely = _words(view), likely_of_node(view)
-        except UnreachableError as error:
-            view, last = None, f"the API server cannot be reached: {error.what}"
+        except GpuwizardError as error:
+            view, last, remedy = None, said_by_api(error), error.remedy
             likely = likely_of_api(error, control_plane=control_plane)
         if view is not None and first_beat is None:
             first_beat = view.heartbeat
@@ -114,7 +114,7 @@ async def node_settles(
             likely = likely_of_node(view, beating=False)
         away_since = (now if away_since is None else away_since) if view is not None and not view.ready else None
         if now - began >= limit or (away_since is not None and now - away_since >= max(hold, _PATIENCE)):
-            raise GpuwizardError(f"node {node} did not settle: {last}", where=host)
+            raise GpuwizardError(f"node {node} did not settle: {last}", where=host, remedy=remedy)
         held, needed = (now - ready_since, hold) if ready_since is not None else (now - began, limit)
         if held >= needed:  # only the heartbeat is missing
             held, needed = now - began, limit

@@ -8,12 +8,20 @@ import re
 from collections.abc import Sequence
 
 from gpuwizard.clean import clean_line
-from gpuwizard.errors import GpuwizardError
+from gpuwizard.errors import GpuwizardError, LoginError, RefusedError
 from gpuwizard.facts.cluster import NodeView
 from gpuwizard.redact import redact_text
 from gpuwizard.work.pods import cause_of
 
-__all__ = ["likely_of_api", "likely_of_link", "likely_of_lock", "likely_of_node", "likely_of_pod", "likely_of_unit"]
+__all__ = [
+    "likely_of_api",
+    "likely_of_link",
+    "likely_of_lock",
+    "likely_of_node",
+    "likely_of_pod",
+    "likely_of_unit",
+    "said_by_api",
+]
 
 _Table = Sequence[tuple[str, str]]
 
@@ -138,7 +146,13 @@ def likely_of_node(node: NodeView | None, *, beating: bool = True) -> str:
 
 
 def likely_of_api(error: GpuwizardError, *, control_plane: bool) -> str:
-    """Why the API server is away; `control_plane`: the node whose runtime is restarted is one of its own."""
+    """Why the API server is away or refuses; `control_plane`: the node whose runtime is restarted is one of its own.
+
+    A server that has just started refuses what it allows a moment later: its roles, keys and kinds come one after the
+    other (seen: 403 of a single K3s server).
+    """
+    if isinstance(error, LoginError | RefusedError):
+        return "a server that is only just starting answers so until its roles and keys are loaded; later it means it"
     if control_plane:
         return f"{_SELF}: K3s and RKE2 run it inside their server, and with a single server it is the only one"
     if "refused" in error.what:
@@ -148,6 +162,12 @@ def likely_of_api(error: GpuwizardError, *, control_plane: bool) -> str:
     if "could not answer" in error.what:
         return "the API server waits for etcd, or is overloaded"
     return "the network between, a VPN or a proxy; or the host of the API server is down"
+
+
+def said_by_api(error: GpuwizardError) -> str:
+    """What was seen last where the API server gave no answer that helps."""
+    refuses = isinstance(error, LoginError | RefusedError)
+    return f"the API server {'refuses' if refuses else 'cannot be reached'}: {error.what}"
 
 
 def likely_of_pod(said: str) -> str:

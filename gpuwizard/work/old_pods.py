@@ -6,12 +6,12 @@ from typing import Any
 
 from gpuwizard.clean import clean_line
 from gpuwizard.clock import Clock
-from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
+from gpuwizard.errors import GpuwizardError, RefusedError
 from gpuwizard.events import Emit, Note, Stage, Waiting
 from gpuwizard.kube.cluster import Cluster
 from gpuwizard.kube.views import condition
 from gpuwizard.redact import redact_text
-from gpuwizard.work.likely import likely_of_api, likely_of_pod
+from gpuwizard.work.likely import likely_of_api, likely_of_pod, said_by_api
 from gpuwizard.work.pods import reason_of
 
 __all__ = ["OldPods", "running_pods", "still_run"]
@@ -59,18 +59,20 @@ async def still_run(
     began = clock.monotonic()
     limit = max(min(left - _RESERVE, _LIMIT), 1.0)
     while True:
+        remedy = ""
         try:
             broken = [p for p in await _pods(cluster, old.node) if _uid(p) in old.uids and not (_runs(p) or _ends(p))]
             last = _words(broken)
             likely = likely_of_pod(last)
-        except UnreachableError as error:
-            broken, last = None, f"the API server cannot be reached: {error.what}"
+        except GpuwizardError as error:
+            broken, last, remedy = None, said_by_api(error), error.remedy
             likely = likely_of_api(error, control_plane=control_plane)
         if broken is not None and not broken:
             return
         now = clock.monotonic()
         if now - began >= limit:
-            raise GpuwizardError(f"what ran before does not run any more: {last}", where=host)
+            what = "what ran before does not run any more" if broken else "whether what ran before runs is not known"
+            raise GpuwizardError(f"{what}: {last}", where=host, remedy=remedy)
         emit(Waiting(host, stage, "the pods that ran before run again", last, now - began, limit, likely))
         await clock.sleep(_POLL)
 

@@ -294,8 +294,11 @@ def find_run(state_dir: Path, run_id: str) -> RunRecord:
 
 
 def plan_of(state_dir: Path, run: RunRecord) -> Plan:
-    """The plan of a run that was cut. Raises UsageError when there is none, RefusedError when it was changed."""
-    return load_plan(state_dir / "runs" / run.id / _PLAN)[0]
+    """The plan of a run that was cut. Raises UsageError when there is none or another version made it, RefusedError
+    when it was changed."""
+    back = "gpuwizard uninstall" if run.uninstalls else f"gpuwizard rollback {run.id}"
+    again = f"go on with the version of gpuwizard that began the run, or begin anew: {back}"
+    return load_plan(state_dir / "runs" / run.id / _PLAN, again=again)[0]
 
 
 def _taken(folder: Path) -> int:

@@ -1,21 +1,9 @@
 """Diffs as data, objects as text, plans on disk."""
 
-import json
-import stat
-from pathlib import Path
-
-import pytest
-
 from gpuwizard.actions import FileChange
-from gpuwizard.answers.model import Answers
-from gpuwizard.errors import RefusedError, UsageError
-from gpuwizard.facts.cluster import ClusterView
-from gpuwizard.plan import store
-from gpuwizard.plan.build import build_plan
 from gpuwizard.plan.diff import diff_text, file_diff, text_diff
 from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.secret import SecretBytes
-from tests.plan_probes import MAIN, containerd_host
 
 
 def change(before: bytes | None, after: bytes | None) -> str:
@@ -80,51 +68,3 @@ def test_shown_yaml_hides_bookkeeping_and_secrets() -> None:
     assert shown.startswith("apiVersion: v1\nkind: Secret\nmetadata:\n  name: n\ndata:\n  key:")
     for hidden in ("SECRET", "uid", "resourceVersion", "managedFields", "annotations", "status"):
         assert hidden not in shown
-
-
-def test_saved_plan_comes_back_equal_and_private(tmp_path: Path) -> None:
-    raw = b'version = 2\n# \xff\n[plugins."io.containerd.grpc.v1.cri".registry.configs.r.auth]\npassword = "x"\n'
-    answers = Answers(hosts=("n1",))
-    made = build_plan({"n1": containerd_host("1.7.24", {MAIN: raw})}, answers, ClusterView(error="down"))
-    assert made.hosts[0].actions
-    path = tmp_path / "plan.json"
-    store.save_plan(made, answers, path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert store.load_plan(path) == (made, answers)
-    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
-
-
-def test_a_plan_changed_by_hand_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    store.save_plan(build_plan({"n1": containerd_host("1.7.24", {})}, Answers(), None), Answers(), path)
-    document = json.loads(path.read_text())
-    document["plan"]["hosts"][0]["actions"][0]["change"]["path"] = "/etc/passwd"
-    path.write_text(json.dumps(document))
-    with pytest.raises(RefusedError, match="changed by hand"):
-        store.load_plan(path)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"schema": "x"}', '{"schema": "gpuwizard.saved-plan/1", "plan": {}}']
-)
-def test_what_is_no_plan(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "plan.json"
-    path.write_text(text)
-    with pytest.raises(UsageError):
-        store.load_plan(path)
-    with pytest.raises(UsageError, match="cannot be read"):
-        store.load_plan(tmp_path / "absent")
-
-
-def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be saved"):
-        store.save_plan(build_plan({}, Answers(), None), Answers(), tmp_path / "no" / "plan.json")
-
-
-def test_answers_that_were_changed_in_a_saved_plan_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "site.plan"
-    made = build_plan({}, Answers(), None)
-    store.save_plan(made, Answers(), path)
-    path.write_text(path.read_text().replace('"unit_hold": 30.0', '"unit_hold": 0.0'))
-    with pytest.raises(RefusedError, match="changed by hand"):
-        store.load_plan(path)

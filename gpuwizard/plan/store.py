@@ -1,25 +1,33 @@
-"""A plan on disk: the very object that was reviewed, readable by its owner only, since it holds file contents."""
+"""A plan on disk: the very object that was reviewed, readable by its owner only, since it holds file contents.
 
-import base64
-import binascii
+The document names its format and the version that wrote it, and carries a hash over all that it holds: one that was
+cut, garbled, edited or made by a version with other fields is named as such, and nothing of it is used.
+"""
+
 import json
 import os
-import types
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
+from pydantic import ValidationError
+
+from gpuwizard import __version__
 from gpuwizard.answers.model import Answers
-from gpuwizard.errors import RefusedError, UsageError
+from gpuwizard.clean import clean_line
+from gpuwizard.errors import GpuwizardError, RefusedError, UsageError
+from gpuwizard.plan.codec import MisfitError, decode, encode
 from gpuwizard.plan.digest import plan_hash
 from gpuwizard.plan.model import Plan
-from gpuwizard.secret import SecretBytes
 
 __all__ = ["load_plan", "save_plan"]
 
-_SCHEMA = "gpuwizard.saved-plan/1"
+_FORMAT = "gpuwizard.saved-plan/"
+_NUMBER = "2"
+_NO_PLAN = "not a saved plan"
+_GARBLED = "the saved plan is cut short or garbled"
+_CHANGED = "the saved plan was changed by hand, or damaged"
+_AGAIN = "plan again with this version: gpuwizard plan --out FILE HOST…"
 
 
 def save_plan(plan: Plan, answers: Answers, path: Path) -> None:
@@ -27,11 +35,12 @@ def save_plan(plan: Plan, answers: Answers, path: Path) -> None:
 
     Raises UsageError when it cannot be written.
     """
+    content = {"answers": answers.model_dump(mode="json"), "plan": encode(plan)}
     document = {
-        "schema": _SCHEMA,
-        "answers": answers.model_dump(mode="json"),
-        "answers_sha256": _digest(answers),
-        "plan": _encode(plan),
+        "schema": _FORMAT + _NUMBER,
+        "written_by": __version__,
+        "content_sha256": _digest(content),
+        "content": content,
     }
     raw = json.dumps(document, indent=1, sort_keys=True).encode()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -48,67 +57,89 @@ def save_plan(plan: Plan, answers: Answers, path: Path) -> None:
         raise UsageError(f"the plan cannot be saved: {error.strerror}", where=str(path)) from error
 
 
-def load_plan(path: Path) -> tuple[Plan, Answers]:
-    """Read a saved plan and its answers.
+def load_plan(path: Path, *, again: str = _AGAIN) -> tuple[Plan, Answers]:
+    """Read a saved plan and its answers. `again` is the remedy: what makes one that this version reads.
 
-    Raises UsageError when it is none, RefusedError when it was changed after it was saved.
+    Raises UsageError when it is none, is cut or garbled, or is of another version; RefusedError when it was changed
+    after it was saved.
     """
     try:
-        document = json.loads(path.read_bytes())
-        if document["schema"] != _SCHEMA:
-            raise UsageError("not a saved plan of this version", where=str(path), remedy="plan again with --out")
-        plan: Plan = _decode(Plan, document["plan"])
-        answers = Answers.model_validate(document["answers"])
+        return _loaded(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
-        raise UsageError("not a saved plan", where=str(path), remedy="make one with: gpuwizard plan --out") from error
-    if plan_hash(plan.hosts, plan.cluster) != plan.hash or document.get("answers_sha256") != _digest(answers):
-        raise RefusedError("the saved plan was changed by hand", where=str(path), remedy="plan again")
+        raise UsageError(f"the plan cannot be read: {error.strerror}", where=str(path), remedy=again) from error
+    except RecursionError as error:
+        raise UsageError(_GARBLED, where=str(path), remedy=again) from error
+    except GpuwizardError as error:
+        raise type(error)(error.what, where=str(path), remedy=again) from error
+
+
+def _loaded(raw: bytes) -> tuple[Plan, Answers]:
+    document = _document(raw)
+    schema, author = document["schema"], _author(document)
+    if schema != _FORMAT + _NUMBER:
+        theirs = clean_line(schema.removeprefix(_FORMAT))
+        raise UsageError(f"a saved plan in format {theirs}, written by {author}; this is gpuwizard {_mine()}")
+    content = document.get("content")
+    if not isinstance(content, dict) or document.get("content_sha256") != _digest(content):
+        raise RefusedError(_CHANGED)
+    try:
+        plan: Plan = decode(Plan, content.get("plan"), "plan")
+        answers = _answers(content.get("answers"))
+    except MisfitError as error:
+        raise UsageError(
+            f"a saved plan of another version: written by {author}; this is gpuwizard {_mine()}. "
+            f"What does not fit: {clean_line(str(error))}"
+        ) from error
+    if plan_hash(plan.hosts, plan.cluster) != plan.hash:
+        raise RefusedError(_CHANGED)
     return plan, answers
 
 
-def _digest(answers: Answers) -> str:
-    return sha256(json.dumps(answers.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+def _document(raw: bytes) -> dict[str, Any]:
+    """The JSON object with a schema of saved plans. Raises UsageError for anything else."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        ours = not raw.strip() or any(word in raw for word in (b'"content_sha256"', b'"answers"', _FORMAT.encode()))
+        raise UsageError(_GARBLED if ours else _NO_PLAN) from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(schema, str) or not schema.startswith(_FORMAT):
+        raise UsageError(_NO_PLAN)
+    return dict(document)
 
 
-def _encode(value: Any) -> Any:
-    if isinstance(value, SecretBytes):
-        return base64.b64encode(value.raw).decode()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {k: _encode(v) for k, v in value.items()}
-    return [_encode(v) for v in value] if isinstance(value, list | tuple) else value
+def _answers(value: Any) -> Answers:
+    """The answers, all of them. Raises MisfitError for those that this version does not know, or that are left out."""
+    try:
+        answers = Answers.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise MisfitError(".".join(["answers", *map(str, first["loc"])]), first["msg"]) from error
+    if missing := _missing(answers.model_dump(mode="json"), value, "answers"):
+        raise MisfitError(missing, "it is missing")
+    return answers
 
 
-def _decode(kind: Any, value: Any) -> Any:
-    """The reverse of `_encode`, led by the type annotations of the plan's dataclasses."""
-    if kind is SecretBytes:
-        return SecretBytes(base64.b64decode(value, validate=True))
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return _decode_union(arguments, value)
-    if origin is tuple:
-        return tuple(_decode(arguments[0], v) for v in value)
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = get_type_hints(kind)
-        if set(value) != set(hints):
-            raise ValueError(kind.__name__)
-        return kind(**{name: _decode(hints[name], value[name]) for name in hints})
-    return value
-
-
-def _decode_union(kinds: tuple[Any, ...], value: Any) -> Any:
-    """Optional values, and the actions by their `kind`."""
-    if value is None and type(None) in kinds:
+def _missing(whole: Any, part: Any, place: str) -> str | None:
+    """The first place of `whole` that `part` does not have."""
+    if not isinstance(whole, dict) or not isinstance(part, dict):
         return None
-    candidates = [k for k in kinds if k is not type(None)]
-    if len(candidates) == 1:
-        return _decode(candidates[0], value)
-    for candidate in candidates:
-        if isinstance(candidate, type) and is_dataclass(candidate) and isinstance(value, dict):
-            tag = get_type_hints(candidate)["kind"]
-            if get_origin(tag) is Literal and get_args(tag) == (value.get("kind"),):
-                return _decode(candidate, value)
-    raise ValueError(f"no such action: {value!r}")
+    for key, inner in whole.items():
+        if key not in part:
+            return f"{place}.{key}"
+        if found := _missing(inner, part[key], f"{place}.{key}"):
+            return found
+    return None
+
+
+def _author(document: dict[str, Any]) -> str:
+    version = document.get("written_by")
+    return f"gpuwizard {clean_line(version)}" if isinstance(version, str) else "an older gpuwizard"
+
+
+def _mine() -> str:
+    return f"{__version__}, which reads format {_NUMBER}"
+
+
+def _digest(content: Any) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

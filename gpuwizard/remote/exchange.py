@@ -114,7 +114,11 @@ class _Stream:
 
 
 class Exchange:
-    """What one channel said so far. `signals` tells the waiting side what happened, in order."""
+    """What one channel said so far. `signals` tells the waiting side what happened, in order.
+
+    `broken` is an error of ours in taking what came, of a listener above all. It is kept for the waiting side: raised
+    in the wire's own callbacks it would end the whole link, and look like one that was lost.
+    """
 
     def __init__(
         self,
@@ -130,9 +134,10 @@ class Exchange:
         self.status: int | None = None
         self.link_lost = False
         self.overflowed = False
+        self.broken: Exception | None = None
         self.signals: asyncio.Queue[Signal] = asyncio.Queue()
         self.ended = asyncio.Event()
-        self.over = asyncio.Event()  # ended, or said more than we hold
+        self.over = asyncio.Event()  # ended, broken, or said more than we hold
         self._marker = marker.encode() + b"\n"
         self._gate = gate
         self._keep = keep
@@ -146,7 +151,15 @@ class Exchange:
         return self._out.begun
 
     def received(self, data: bytes, *, error: bool) -> None:
-        """Take bytes of stdout, or of stderr with `error`."""
+        """Take bytes of stdout, or of stderr with `error`. Nothing is taken any more once it is broken."""
+        if self.broken is not None:
+            return
+        try:
+            self._received(data, error=error)
+        except Exception as ours:
+            self._break(ours)
+
+    def _received(self, data: bytes, *, error: bool) -> None:
         stream = self._err if error else self._out
         if self._gate is not None:
             stream.noise += data
@@ -164,11 +177,24 @@ class Exchange:
         if self.ended.is_set():
             return
         self.status, self.link_lost = status, link_lost
-        if self._lines is not None:
-            self._lines.finish()
+        if self._lines is not None and self.broken is None:
+            try:
+                self._lines.finish()
+            except Exception as ours:
+                self._break(ours)
         self.ended.set()
         self.over.set()
         self.signals.put_nowait("ended")
+
+    def _break(self, error: Exception) -> None:
+        self.broken = error
+        self.over.set()
+        self.signals.put_nowait("ended")
+
+    def raise_broken(self) -> None:
+        """Raise the error of ours that ended the taking, if there was one."""
+        if self.broken is not None:
+            raise self.broken
 
     def noise(self) -> str:
         """What was said before the script began, or instead of it, cleaned: stderr first."""
@@ -208,7 +234,7 @@ class Exchange:
             self._out, self._gate = _Stream(), None
             self.signals.put_nowait("open")
             if rest:
-                self.received(rest, error=False)
+                self._received(rest, error=False)
             return
         token = self._gate.prompt
         while (at := stream.noise.find(token, stream.searched)) >= 0:

@@ -141,11 +141,13 @@ class _Process(asyncio.SubprocessProtocol):
             (pipe.resume_reading if reading else pipe.pause_reading)()
 
     def kill(self) -> None:
-        """End the whole session of the process."""
+        """End the whole session of the process; nothing of it is left for the end of the event loop."""
         if self._transport is not None and self._transport.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._transport.get_pid(), signal.SIGKILL)
         self.close()
+        if self._transport is not None:
+            self._transport.close()
 
     def close(self) -> None:
         """Close the pipes; a process that writes then ends."""

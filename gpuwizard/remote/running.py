@@ -104,7 +104,7 @@ class RunningScript:
         return self._exchange.noise()
 
     async def lines(self) -> AsyncIterator[str]:
-        """Cleaned lines of stdout, until the script or the link ends."""
+        """Cleaned lines of stdout, until the script or the link ends. Raises what went wrong in taking them."""
         while True:
             line = await self._next()
             if line is None:
@@ -113,9 +113,9 @@ class RunningScript:
 
     async def _next(self) -> str | None:
         self._flow()
-        if self._queue.empty() and not self._exchange.ended.is_set():
+        if self._queue.empty() and not self._exchange.over.is_set():
             line = asyncio.ensure_future(self._queue.get())
-            ended = asyncio.ensure_future(self._exchange.ended.wait())
+            ended = asyncio.ensure_future(self._exchange.over.wait())
             try:
                 await asyncio.wait({line, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if line.done():
@@ -124,7 +124,10 @@ class RunningScript:
                 for task in (line, ended):
                     task.cancel()
                 await asyncio.gather(line, ended, return_exceptions=True)
-        return None if self._queue.empty() else self._queue.get_nowait()
+        if self._queue.empty():
+            self._exchange.raise_broken()
+            return None
+        return self._queue.get_nowait()
 
     def _flow(self) -> None:
         """Stop reading from a host that talks faster than its lines are used."""
@@ -140,6 +143,7 @@ class RunningScript:
         """Send one line. Raises UnreachableError when the link or the script has ended."""
         if "\n" in text:
             raise ValueError("one line at a time")
+        self._exchange.raise_broken()
         if self._exchange.ended.is_set() or not self._wire.write(text.encode() + b"\n"):
             raise UnreachableError(
                 "the link is gone" if self._exchange.link_lost else "the script there has ended",
@@ -148,8 +152,9 @@ class RunningScript:
             )
 
     async def wait(self) -> int | None:
-        """The exit status; None when the link died first."""
-        await self._exchange.ended.wait()
+        """The exit status; None when the link died first. Raises what went wrong in taking what it said."""
+        await self._exchange.over.wait()
+        self._exchange.raise_broken()
         return self._exchange.status
 
     async def close(self) -> None:
@@ -228,7 +233,8 @@ async def _with_password(
 
 
 def _check(side: Side, exchange: Exchange) -> None:
-    """Raise for an exchange in which the script did not run, or whose link died."""
+    """Raise for an exchange in which the script did not run, whose link died, or in which we ourselves failed."""
+    exchange.raise_broken()
     if exchange.overflowed:
         raise GpuwizardError(
             f"the script said more than {STDOUT_LIMIT >> 20} MiB",
@@ -253,6 +259,7 @@ def _too_slow(side: Side, seconds: float) -> GpuwizardError:
 
 
 def _no_root(side: Side, exchange: Exchange) -> UnreachableError:
+    exchange.raise_broken()
     if exchange.link_lost:
         return UnreachableError("the link was lost", where=side.name, remedy="check the host and the network between")
     return sudo_problem(exchange.noise(), exchange.status, host=side.name, user=side.user)

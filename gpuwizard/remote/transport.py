@@ -99,7 +99,7 @@ class Transport(Protocol):
         its raw bytes in pieces of any size.
 
         Raises UnreachableError when the link dies, LoginError when root is wanted and sudo refuses, GpuwizardError
-        when `timeout` seconds pass.
+        when `timeout` seconds pass, and what `on_line` or `on_data` raises, as it is: the link stays usable.
         """
         ...
 

@@ -388,6 +388,5 @@ def _whole(reason: str) -> str:
 
 
 def _tail(done: Answer) -> str:
-    text = done.complaint or "
-".join(done.lines).strip()
+    text = done.complaint or "\n".join(done.lines).strip()
     return redact_text(clean_line(text[-400:])) or f"exit status {done.status}"

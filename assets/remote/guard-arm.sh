@@ -32,9 +32,10 @@ arm_now() {
     # The mark first: the boot unit looks for it, and clears away what an arming that died here has left.
     printf '%s\n' "$((NOW + time_out))" >"$RUN/armed"
     flush "$RUN/armed" "$RUN" || not_armed "the mark could not be written"
-    boot_unit >"$BOOT_UNIT" && flush "$BOOT_UNIT" || not_armed "the boot unit could not be written"
-    ctl enable --no-reload --quiet "gpuwizard-boot-$ID.service" >>"$RUN/log" 2>&1 || :
-    [ -L "$BOOT_LINK" ] || not_armed "the boot unit could not be enabled"
+    boot_unit >"$BOOT_UNIT" || not_armed "the boot unit could not be written"
+    # What `systemctl enable --no-reload` would do: no manager is told, the link counts at the next boot.
+    { mkdir -p -m 0755 "${BOOT_LINK%/*}" && ln -sf "../${BOOT_UNIT##*/}" "$BOOT_LINK"; } >>"$RUN/log" 2>&1 &&
+        flush "$BOOT_UNIT" "${BOOT_LINK%/*}" || not_armed "the boot unit could not be enabled"
     systemd-run --quiet --collect --unit="gpuwizard-revert-$ID" --on-active="${time_out}s" \
         --timer-property=AccuracySec=1s --description="gpuwizard: revert of run $ID" \
         sh "$RUN/guard.sh" revert "$ID" "it was not confirmed within $time_out s" \

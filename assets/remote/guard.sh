@@ -7,7 +7,7 @@
 # Commands that POSIX does not have:
 #   always       sha256sum, base64, mktemp, readlink -f, stat -c, sync FILE, flock FD, flock -n FD, timeout SECONDS COMMAND,
 #                systemctl show -p P -p P UNIT | reset-failed UNIT | restart --no-block UNIT | is-active --quiet UNIT
-#                          | stop UNIT | enable --no-reload --quiet UNIT
+#                          | stop UNIT
 #                systemd-run --quiet --collect --unit=U [--on-active=Ns --timer-property=AccuracySec=1s]
 #                          --description=D sh SCRIPT ARG...
 #   containerd   unshare -m sh SCRIPT ARG..., mount --bind COPY FOLDER (inside it), BINARY --config FILE config dump,

@@ -66,6 +66,9 @@ class HostLock:
                 where=self._transport.name,
                 remedy="wait until that run has ended",
             )
+        if answer.startswith("unusable "):
+            what = f"there can be no run lock: {answer.removeprefix('unusable ')}"
+            raise RefusedError(what, where=self._transport.name, remedy="make it a folder that is root's alone")
         raise GpuwizardError("the run lock could not be taken", where=self._transport.name)
 
     def _say_waiting(self, text: str) -> None:

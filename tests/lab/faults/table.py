@@ -93,7 +93,7 @@ def _links() -> list[Fault]:
 
 
 def _laptops() -> list[Fault]:
-    nobody = says("no run came so far$", "prepared", "abandoned", IN_TIME, "confirmed")
+    nobody = says("no run came so far$", "prepared", "abandoned", IN_TIME, CONFIRMED)
     killed = [
         Fault(name, "laptop killed (SIGKILL)", _EITHER, nobody, moment=moment, play=plays.killed_laptop)
         for name, moment in _MOMENTS.items()

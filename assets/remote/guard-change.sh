@@ -9,13 +9,17 @@ restart_unit() {
     restart_now
 }
 
+unwritten() {
+    echo "the run folder cannot be written any more: no space is left (df -h ${RUN#"$R"})"
+}
+
 restart_now() {
     unit_state "$P_unit"
     tick
     OLD_PID=$PID
     if ! { printf '%s %s\n' "$NOW" "$PID" >"$RUN/activated"; } 2>/dev/null || ! flush "$RUN/activated"; then
         # The way back does without.
-        [ -n "$REVERTING" ] || { WHY="the run folder cannot be written (df -h ${RUN#"$R"})"; return 1; }
+        [ -n "$REVERTING" ] || { WHY=$(unwritten); return 1; }
     fi
     # Nobody is asked: the unit watches its files, and has seen the change by now or will in a moment.
     [ "$P_verb" != watched ] || return 0
@@ -73,7 +77,7 @@ change() {
             ;;
     esac
     handlers_live || return 1
-    printf '%s %s\n' "$up_pid" "$up_restarts" >"$RUN/up"
+    { printf '%s %s\n' "$up_pid" "$up_restarts" >"$RUN/up"; } 2>/dev/null || { WHY=$(unwritten); return 1; }
 }
 
 # Run one step under the state lock; what it says of a failure has to cross the subshell.

@@ -81,7 +81,9 @@ put() {
     put_folder=${3%/*}
     make_folders "$put_folder" || return 1
     scratch_folder "$put_folder"
-    put_temp=$(mktemp "$SCRATCH/.gpuwizard.XXXXXX") || return 1
+    # Nobody but root writes there. The name is known to disarm, which clears away what a crash has left.
+    put_temp=$SCRATCH/.gpuwizard.$ID.new
+    rm -f "$put_temp" || return 1
     if put_into "$@" && flush "$put_temp" && mv -f "$put_temp" "$3"; then
         [ "$2" != - ] || label_new "$3"
         flush "$put_folder"

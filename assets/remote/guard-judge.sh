@@ -8,7 +8,7 @@ shadow_folders() {
     while IFS="$TAB" read -r N KIND BEFORE AFTER MODE META TARGET CONFIGURED; do
         [ "$KIND" = write ] || continue
         existing_folder "$TARGET"
-        case $EXISTING in / | "${R:-/}") return 1 ;; esac
+        case $EXISTING in / | "${R:-/}") refuse unsafe-path "a file in the root folder cannot be judged" ;; esac
         above=$EXISTING
         while [ -n "$above" ]; do
             case $shadowed in *"$NL$above$NL"*) continue 2 ;; esac
@@ -16,7 +16,7 @@ shadow_folders() {
         done
         outer "$EXISTING"
     done <"$RUN/table"
-    printf %s "${shadowed#"$NL"}" >"$RUN/judge/folders"
+    printf %s "${shadowed#"$NL"}" >"$RUN/judge/folders" || broken "no room to judge: the run folder cannot be written"
 }
 
 # Add folder $1 to those that are shadowed and take out those that lie in it.
@@ -186,7 +186,7 @@ judge() {
     fi
     ! first_line "$R/proc/$PID/comm" || [ "$LINE" != containerd ] || real_arguments >"$RUN/arguments"
     dump_config "$RUN/dump.before" || : >"$RUN/dump.before"
-    shadow_folders || refuse unsafe-path "a file in the root folder cannot be judged"
+    shadow_folders
     copy_folders || broken "the configuration could not be copied"
     judged=$(grep -c "^[0-9]*${TAB}write$TAB" "$RUN/table")
     if [ "$judged" -gt 0 ]; then

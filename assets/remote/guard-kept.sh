@@ -46,7 +46,12 @@ take_kept() {
     flush "${KEPT%/*}" "${TARGET%/*}"
 }
 
+# Remove what this run has beside its files: links, and what a put that died has left.
 drop_kept() {
+    [ ! -f "$RUN/table" ] || while IFS="$TAB" read -r _ _ _ _ _ _ kept_path _; do
+        scratch_folder "${kept_path%/*}"
+        [ ! -e "$SCRATCH/.gpuwizard.$ID.new" ] || rm -f "$SCRATCH/.gpuwizard.$ID.new"
+    done <"$RUN/table"
     [ -f "$RUN/kept" ] || return 0
     while IFS="$TAB" read -r _ kept_path; do
         [ ! -e "$kept_path" ] || rm -f "$kept_path"

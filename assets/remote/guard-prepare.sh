@@ -56,7 +56,12 @@ check_boot() {
 # Can path $1 (resolved) be replaced atomically, and by root alone? Sets SHA to what it holds.
 check_target() {
     existing_folder "$1"
-    [ -w "$EXISTING" ] || refuse unsafe-path "$EXISTING cannot be written (read-only file system?)"
+    if ! [ -w "$EXISTING" ] && ! attempt mkdir "$EXISTING/.gpuwizard.$ID.try"; then
+        TARGET=$EXISTING/${1##*/}
+        explain
+        refuse unsafe-path "${EXISTING#"$R"} cannot be written: $CAUSE; to mend it: $REMEDY"
+    fi
+    rmdir "$EXISTING/.gpuwizard.$ID.try" 2>/dev/null || :
     look_at_sha "$1"
     [ "$SHA" != special ] || refuse unsafe-path "$1 is no regular file"
     if [ -f "$1" ]; then

@@ -5,7 +5,7 @@
 # later, also what PID 1 runs, is `sh RUNFOLDER/guard.sh ROLE RUN ...`. A person can call it in the same way.
 #
 # Commands that POSIX does not have:
-#   always       sha256sum, base64, mktemp, readlink -f, stat -c, sync FILE, flock FD, flock -n FD, timeout SECONDS COMMAND,
+#   always       sha256sum, base64, readlink -f, stat -c, sync FILE, flock FD, flock -n FD, timeout SECONDS COMMAND,
 #                systemctl show -p P -p P UNIT | reset-failed UNIT | restart --no-block UNIT | is-active --quiet UNIT
 #                          | stop UNIT
 #                systemd-run --quiet --collect --unit=U [--on-active=Ns --timer-property=AccuracySec=1s]

@@ -5,7 +5,7 @@
 # "prepare" runs the guard that came along as a payload, every other role the one that it left in the run folder.
 # Other commands than POSIX: flock -n FD. Time is only ever `sleep N` and `date +%s`.
 #
-# Says "@lock held", or "@lock busy TEXT" and ends with 3; "@lock waiting SECONDS LIMIT TEXT" while the former holder of
+# Says "@lock held", or "@lock busy TEXT" ("@lock unusable TEXT": there can be no lock here) and ends with 3; "@lock waiting SECONDS LIMIT TEXT" while the former holder of
 # the same run is made to go. It ends by itself after 30 s without a line, when standard
 # input closes, at the line "release", and when the same run asks for the lock again (after its link was cut).
 
@@ -13,6 +13,11 @@ PATIENCE=15
 
 busy() {
     printf '@lock busy %s\n' "$1"
+    exit 3
+}
+
+unusable() {
+    printf '@lock unusable %s\n' "$1"
     exit 3
 }
 
@@ -119,9 +124,9 @@ main() {
     TAB=$(printf '\t') CALL='' CALLED=''
     RUN=$1
     FOLDER="$R/var/lib/gpuwizard"
-    [ ! -L "$FOLDER" ] || busy "$FOLDER is a symlink"
-    [ -d "$FOLDER" ] || mkdir -p "$FOLDER" || busy "$FOLDER could not be made"
-    chmod 0700 "$FOLDER" || busy "$FOLDER is not ours"
+    [ ! -L "$FOLDER" ] || unusable "$FOLDER is a symlink"
+    [ -d "$FOLDER" ] || mkdir -p "$FOLDER" || unusable "$FOLDER could not be made"
+    chmod 0700 "$FOLDER" || unusable "$FOLDER is not ours"
     exec 9>>"$FOLDER/lock"
     take
     foreign_run

@@ -13,13 +13,14 @@ from typing import Literal
 
 from gpuwizard.clean import clean_line
 from gpuwizard.clock import Clock
-from gpuwizard.errors import GpuwizardError, RefusedError, UnreachableError
+from gpuwizard.errors import GpuwizardError, UnreachableError
 from gpuwizard.events import Emit, HostOutcome, Outcome, Waiting
 from gpuwizard.redact import redact_text
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.guard_hooks import Dumps, Hooks, dumps_in
 from gpuwizard.work.guard_lines import event_of, progress
 from gpuwizard.work.guard_scripts import GuardedChange, HostState, host_state, prepare_payloads, prepare_words
+from gpuwizard.work.guard_words import tail_of, text_of, whole, word_for
 from gpuwizard.work.host_line import Answer
 from gpuwizard.work.host_lock import HostLock
 from gpuwizard.work.likely import likely_of_link
@@ -61,6 +62,7 @@ class Guard:
         self._line = 1
         self._troubles = self._undos = 0
         self._giving_up = ""
+        self._lost = ""
         self.outcome: HostOutcome | None = None
 
     @property
@@ -88,7 +90,7 @@ class Guard:
             if state.word == "confirmed":  # the mark of the revert may still be there
                 state = await self._call("confirm")
         except GpuwizardError as error:
-            why = f"the host could not be asked how it stands: {_text(error)}"
+            why = f"the host could not be asked how it stands: {text_of(error)}"
             return HostOutcome(self._transport.name, "unconfirmed", why, self._stage)
         self._armed_at = self._clock.monotonic() + (state.deadline or 0) - self._change.timeout
         return await self._guarded(self._take_over(state))
@@ -111,7 +113,7 @@ class Guard:
         try:
             await self._lock.take()
         except GpuwizardError as error:
-            return self._unknown(_text(error))
+            return self._unknown(text_of(error))
         needed = self._change.limit + self._change.hold
         if state.word == "armed" and self._left(state) < needed:
             self._giving_up = f"the run was cut, and less than {needed} s were left to change this host"
@@ -144,7 +146,8 @@ class Guard:
             await self._hooks.check()
             nothing = await self._prepare()
         except GpuwizardError as error:
-            return self._ended(_word_for(error), _text(error))
+            word, why = word_for(error), text_of(error)
+            return self._ended(word, f"{why}; nothing was changed" if word == "failed" else why)
         if nothing:
             return self._ended("unchanged", nothing)
         try:
@@ -152,7 +155,7 @@ class Guard:
         except GpuwizardError as error:
             with contextlib.suppress(UnreachableError):
                 await self._call("undo", "refused")
-            return self._ended(_word_for(error), _text(error))
+            return self._ended(word_for(error), text_of(error))
         return self._outcome(await self._drive(HostState("prepared")))
 
     async def _put_back_only(self) -> HostOutcome:
@@ -163,7 +166,7 @@ class Guard:
             await self._lock.take()
             await self._hooks.check()
         except GpuwizardError as error:
-            return self._ended(_word_for(error), _text(error))
+            return self._ended(word_for(error), text_of(error))
         state = await self._drive(HostState("applying"))
         if state is not None and state.word in ("none", "abandoned") and not self._was_armed:
             return self._ended("unchanged", "it was cut before anything was changed")
@@ -224,7 +227,7 @@ class Guard:
         """Something failed on our side or the host refused a step: from now on the only way is back. After some
         tries it is left to the timer."""
         self._troubles += 1
-        self._giving_up = self._giving_up or _text(error)
+        self._giving_up = self._giving_up or text_of(error)
         if self._troubles > _TROUBLES:
             return None
         await self._clock.sleep(_FIRST_PAUSE)
@@ -270,7 +273,7 @@ class Guard:
                     self._transport.name,
                     self._stage,
                     "the host answers again",
-                    _text(last),
+                    text_of(last),
                     now - began,
                     limit - began,
                     likely_of_link(last),
@@ -282,7 +285,7 @@ class Guard:
                 await self._transport.reconnect()
                 state = await self._call("status")
             except GpuwizardError as again:
-                last = again
+                last, self._lost = again, f": {text_of(again)}"
                 continue
             with contextlib.suppress(GpuwizardError):
                 await self._lock.take()
@@ -308,7 +311,7 @@ class Guard:
     def _state_in(self, done: Answer) -> HostState:
         state = host_state(done.lines)
         if state is None:
-            raise GpuwizardError(f"the host did not say how it stands: {_tail(done)}", where=self._transport.name)
+            raise GpuwizardError(f"the host did not say how it stands: {tail_of(done)}", where=self._transport.name)
         self._was_armed = self._was_armed or state.word not in ("none", "prepared", "abandoned")
         return state
 
@@ -322,7 +325,7 @@ class Guard:
             if line.startswith("@error "):
                 raise GpuwizardError(redact_text(clean_line(line.removeprefix("@error "))), where=where)
         if not done.ok:
-            raise GpuwizardError(f"the script ended with {done.status}: {_tail(done)}", where=where)
+            raise GpuwizardError(f"the script ended with {done.status}: {tail_of(done)}", where=where)
 
     def _left(self, state: HostState) -> float:
         """Seconds until the host reverts by itself."""
@@ -336,8 +339,8 @@ class Guard:
     def _outcome(self, state: HostState | None) -> HostOutcome:
         """How it ended, from the host's own state."""
         if state is None:
-            return self._unknown("the host could not be asked again")
-        reason = redact_text(clean_line(state.failure or self._giving_up)) or _whole(state.reason)
+            return self._unknown(f"the host could not be asked again{self._lost}")
+        reason = redact_text(clean_line(state.failure or self._giving_up)) or whole(state.reason)
         match state.word:
             case "confirmed":
                 return self._ended("confirmed")
@@ -345,7 +348,7 @@ class Guard:
                 _, mark, foreign = state.reason.partition("; foreign change")
                 return self._ended("rolled-back", reason if mark in reason else f"{reason}{mark}{foreign}")
             case "revert-failed":
-                return self._ended("failed", f"{reason}; putting it back failed: {_whole(state.reason)}")
+                return self._ended("failed", f"{reason}; putting it back failed: {whole(state.reason)}")
             case "none" if self._was_armed:
                 return self._unknown("the host's record of the run is gone")
             case "abandoned" | "none":
@@ -365,28 +368,3 @@ class Guard:
         return HostOutcome(
             self._transport.name, "unconfirmed", f"{why}; unless confirmed it reverts by itself", self._stage, when
         )
-
-
-def _word_for(error: GpuwizardError) -> Outcome:
-    """Nothing was changed yet: which outcome an error amounts to."""
-    match error:
-        case RefusedError():
-            return "refused"
-        case UnreachableError():
-            return "unreachable"
-        case _:
-            return "failed"
-
-
-def _text(error: GpuwizardError) -> str:
-    return f"{error.what} ({error.remedy})" if error.remedy else error.what
-
-
-def _whole(reason: str) -> str:
-    """A reason of the host with what mends it and where it is said, which come last."""
-    return redact_text(clean_line(reason, 1000))
-
-
-def _tail(done: Answer) -> str:
-    text = done.complaint or "\n".join(done.lines).strip()
-    return redact_text(clean_line(text[-400:])) or f"exit status {done.status}"

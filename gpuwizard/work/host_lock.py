@@ -73,6 +73,9 @@ class HostLock:
                 where=self._transport.name,
                 remedy="wait until that run has ended",
             )
+        if answer.startswith("unusable "):
+            what = f"there can be no run lock: {answer.removeprefix('unusable ')}"
+            raise RefusedError(what, where=self._transport.name, remedy="make it a folder that is root's alone")
         raise GpuwizardError("the run lock could not be taken", where=self._transport.name)
 
     async def guard(self, *words: str, timeout: float, on_line: Callable[[str], None]) -> Answer:

@@ -253,3 +253,28 @@ def test_a_revert_that_was_killed_is_noticed(one_shell: Tree) -> None:
     assert found is not None
     assert (found.word, found.stopped) == ("reverting", True)
     assert time.monotonic() - began < 20
+
+
+def test_a_full_run_folder_is_the_reason_that_is_told(tree: Tree) -> None:
+    """The restart was seen to be well, but that could not be written down."""
+    done = tree.prepare(change_of(*two_files()))
+    assert done.returncode == 0, done.stdout
+    (tree.run_folder() / "up").mkdir()
+    for role in ("arm", "begin"):
+        assert tree.guard(role).returncode == 0
+    assert tree.wait_for("reverted", "revert-failed") == "reverted"
+    state = status(tree)
+    assert "the run folder cannot be written any more: no space is left (df -h /var/lib/gpuwizard/runs/run-1)" in (
+        state.failure or state.reason
+    )
+
+
+def test_what_a_power_cut_left_beside_the_files_goes_with_the_revert(tree: Tree) -> None:
+    started(tree, *two_files())
+    tree.wait_for("healthy")
+    half_written = tree.path("/etc/containerd/.gpuwizard.run-1.new")
+    half_written.write_bytes(PLAIN[:20])
+    (tree.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
+    tree.guard("boot")
+    assert tree.state() == "reverted"
+    assert leftovers(tree) == []

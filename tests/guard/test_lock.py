@@ -107,3 +107,12 @@ async def test_a_run_that_is_over_does_not_block(tree: Tree, state: str) -> None
     lock = lock_of(tree, "run-2")
     await lock.take()
     await lock.release()
+
+
+async def test_a_folder_that_cannot_be_trusted_is_no_lock_that_somebody_holds(tree: Tree) -> None:
+    elsewhere = tree.path("/tmp")
+    tree.path("/var/lib/gpuwizard").symlink_to(elsewhere)
+    with pytest.raises(RefusedError, match=r"there can be no run lock: .*/var/lib/gpuwizard is a symlink") as caught:
+        await lock_of(tree, "run-1").take()
+    assert "wait until" not in caught.value.remedy
+    assert not list(elsewhere.iterdir())

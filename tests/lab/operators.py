@@ -10,6 +10,7 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.clock import SystemClock
 from gpuwizard.events import Event, HostProgress
 from gpuwizard.journal import Journal, find_run, new_run_id
+from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.build import build_plan
 from gpuwizard.plan.model import Plan
 from gpuwizard.remote.transport import Transport
@@ -37,11 +38,12 @@ class Operator:
     answers: Answers
     events: list[Event] = field(default_factory=list)
     clock: SystemClock = field(default_factory=SystemClock)
+    cluster: Cluster | None = None
 
-    async def plan(self, *transports: Transport) -> Plan:
+    async def plan(self, *transports: Transport, may_refuse: bool = False) -> Plan:
         probes = {t.name: await probe_host(t, sudo_password_known=True) for t in transports}
         plan = build_plan(probes, self.answers, None)
-        assert not [h.refusals for h in plan.hosts if h.refusals]
+        assert may_refuse or not [h.refusals for h in plan.hosts if h.refusals]
         return plan
 
     async def apply(self, plan: Plan, *transports: Transport, run_id: str = "") -> Report:
@@ -50,7 +52,7 @@ class Operator:
             return await apply_plan(
                 plan,
                 {t.name: t for t in transports},
-                None,
+                self.cluster,
                 self.answers,
                 run_id,
                 self._both(journal),
@@ -65,7 +67,7 @@ class Operator:
             return await rollback(
                 find_run(self.state, run_id),
                 {t.name: t for t in transports},
-                None,
+                self.cluster,
                 self.answers,
                 new,
                 self._both(journal),

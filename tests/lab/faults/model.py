@@ -37,12 +37,15 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fault:
-    """One row of the table. `before` runs inside the host ahead of the plan, `between` between plan and apply,
-    `strike` at the `moment`; `play` is who does what meanwhile. `simulated`: not the real thing, and why."""
+    """One row of the table. `says` is a regular expression that the report must match: the end state, and why (without
+    a report, because the laptop died: the host's own state and its reason). `before` runs inside the host ahead of the
+    plan, `between` between plan and apply, `strike` at the `moment`; `play` is who does what meanwhile. `simulated`:
+    not the real thing, and why."""
 
     name: str
     group: str
     ends: tuple[End, ...]
+    says: str
     before: str = ""
     between: Callable[["Site"], None] | None = None
     moment: Moment | None = None

@@ -40,8 +40,8 @@ to which a real plan is applied while the fault is provoked. Afterwards the host
 - **applied**: exactly the planned files are there, containerd and CRI are well, the host's record says confirmed.
 - **foreign**: somebody else's bytes are left as they are and the report names them; all else is as before or as
   planned.
-- **broken**: anything else, also a report that says another thing than the host, or something left behind: a timer,
-  a unit, a lock that is held, a temporary file, a login, a process, a mount.
+- **broken**: anything else, also a report that says another thing than the host or not why, or something left behind:
+  a timer, a unit, a lock that is held, a temporary file, a login, a process, a mount.
 
 Two things may stay and are no orphans: the folder of a run that died before it was armed (root only; the next run
 sweeps it away), and systemd's memory, without a file and inactive, of a boot unit that has done its work.
@@ -50,8 +50,8 @@ sweeps it away), and systemd's memory, without a file and inactive, of a boot un
 |---|---|{"---|" * len(suites)}
 {chr(10).join(lines)}
 
-"–": the fault does not belong to this flavour, or was not run there. Not in the table: an API server that goes away
-during the health checks (the lab has no API server).
+"–": the fault does not belong to this flavour, or was not run there. The lab has no cluster: where the API server is
+the fault, it is the one of the simulated fleet.
 """
 
 

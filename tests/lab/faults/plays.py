@@ -8,17 +8,21 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from gpuwizard.errors import GpuwizardError
 from gpuwizard.events import HostOutcome
 from gpuwizard.secret import Secret
+from tests.lab.faults.api import Api
 from tests.lab.faults.relay import Relay
+from tests.lab.faults.run import apply
 from tests.lab.faults.site import RUNS, Site
 
 __all__ = [
-    "BREAK_CRI", "FAKE_CLOCK", "cut", "disarm_race", "foreign", "foreign_and_killed", "immutable", "inside",
-    "interrupted", "killed_laptop", "power_loss", "reboot", "relayed", "stall", "two_at_once", "wrong_password",
+    "BREAK_CRI", "FAKE_CLOCK", "KILL_GUARD", "api_away", "api_forbids", "api_starts", "cut", "disarm_race", "foreign",
+    "foreign_and_killed", "immutable", "inside", "interrupted", "killed_laptop", "mended", "power_loss", "reboot",
+    "refused_by_plan", "relayed", "stall", "two_at_once", "two_rollbacks", "untouchable", "with_api", "wrong_password",
 ]  # fmt: skip
 
 _ANSWERS = """\
@@ -47,6 +51,9 @@ END
 printf '[Service]\\nExecStartPre=/bin/sh /usr/local/sbin/break-cri\\n' \\
     >/etc/systemd/system/containerd.service.d/cri.conf
 systemctl daemon-reload"""
+
+# Every shell that works for us in the host, whoever started it.
+KILL_GUARD = "for p in /proc/[0-9]*; do ! grep -qs 'guard[.]sh' $p/cmdline || kill -KILL ${p#/proc/}; done; true"
 
 # `date` is the only clock that the guard looks at; the timer counts the kernel's own seconds.
 FAKE_CLOCK = """mkdir -p /usr/local/lib/faketime && echo +0 >/etc/faketimerc && cat >/usr/local/sbin/date <<'END'
@@ -127,15 +134,33 @@ def foreign(site: Site) -> None:
 
 def immutable(site: Site) -> None:
     """`chattr +i` on the configuration and its folder (the flag is set from outside: not every host has chattr)."""
-    for path in ("etc/containerd/config.toml", "etc/containerd"):
-        descriptor = os.open(site.host.folder / "root" / path, os.O_RDONLY)
+    _set_immutable(site, ["/etc/containerd/config.toml", "/etc/containerd"], True)
+
+
+def _set_immutable(site: Site, paths: list[str], on: bool) -> None:
+    for path in paths:
+        descriptor = os.open(site.host.folder / "root" / path.lstrip("/"), os.O_RDONLY)
         try:
             flags = bytearray(8)
             fcntl.ioctl(descriptor, _GET_FLAGS, flags)
-            flags[0] |= _IMMUTABLE
+            flags[0] = flags[0] | _IMMUTABLE if on else flags[0] & ~_IMMUTABLE
             fcntl.ioctl(descriptor, _SET_FLAGS, flags)
         finally:
             os.close(descriptor)
+
+
+class untouchable:
+    """`chattr +i` on all that the run has written and on its folders, and then the service fails; or, `on` false, all
+    of it can be touched again."""
+
+    def __init__(self, on: bool = True) -> None:
+        self.on = on
+
+    def __call__(self, site: Site) -> None:
+        paths = site.paths()
+        _set_immutable(site, [*paths, *sorted({path.rpartition("/")[0] for path in paths})], self.on)
+        if self.on:
+            site.host.run("systemctl stop --no-block containerd")
 
 
 def foreign_and_killed(site: Site) -> None:
@@ -205,6 +230,8 @@ async def killed_laptop(site: Site) -> None:
     try:
         while process.poll() is None and _told(state, moment.step) < moment.nth:
             await asyncio.sleep(0.01)
+        if moment.until:
+            await asyncio.to_thread(site.host.wait_until, moment.until, timeout=40)
         await asyncio.sleep(moment.pause)
         if process.poll() is not None and _told(state, moment.step) < moment.nth:
             site.notes.append(f"never at {moment.step}: {(site.folder / 'said').read_text()[-600:]}")
@@ -231,6 +258,78 @@ async def two_at_once(site: Site) -> None:
     words = sorted(o.outcome for o in site.outcomes)
     if words != ["confirmed", "refused"]:
         site.notes.append(f"two at once ended as {words}")
+
+
+class mended:
+    """A revert that fails; then `mend`, and the run is rolled back by the same operator."""
+
+    def __init__(self, mend: Callable[[Site], None]) -> None:
+        self.mend = mend
+
+    async def __call__(self, site: Site) -> None:
+        operator = site.operator()
+        plan = await site.plan(transport := await site.login())
+        run = "run-1"
+        report = await operator.apply(plan, transport, run_id=run)
+        (outcome,) = report.outcomes.values()
+        site.outcomes.append(outcome)
+        if outcome.outcome != "failed":
+            site.notes.append(f"the revert did not fail: {outcome}")
+        for part in (f"sh {RUNS}/{run}/guard.sh undo {run}", f"{RUNS}/{run}/README.txt"):
+            if part not in outcome.reason:
+                site.notes.append(f"the report does not name {part}")
+        await asyncio.to_thread(self.mend, site)
+        report = await operator.roll_back(run, transport)
+        site.outcomes += report.outcomes.values()
+
+
+async def two_rollbacks(site: Site) -> None:
+    """Two people take the same run back, at the same moment, with the same record of it."""
+    mine, theirs = await site.login(), await site.login()
+    operator, other = site.operator(), site.operator()
+    report = await operator.apply(await site.plan(mine), mine, run_id="run-1")
+    (first,) = report.outcomes.values()
+    if first.outcome != "confirmed":
+        site.notes.append(f"there is nothing to roll back: {first}")
+    reports = await asyncio.gather(operator.roll_back("run-1", mine), other.roll_back("run-1", theirs))
+    site.outcomes += [outcome for report in reports for outcome in report.outcomes.values()]
+    site.taken_back = True
+    words = sorted(o.outcome for o in site.outcomes)
+    if words not in (["confirmed", "refused"], ["confirmed", "unchanged"]):
+        site.notes.append(f"two at once ended as {words}")
+
+
+async def refused_by_plan(site: Site) -> None:
+    """The plan refuses the host; whoever applies it all the same is told so."""
+    plan = await site.plan(transport := await site.login(), may_refuse=True)
+    if not plan.hosts[0].refusals or plan.hosts[0].actions:
+        site.notes.append("the plan does not refuse it")
+    report = await site.operator().apply(plan, transport)
+    site.outcomes += report.outcomes.values()
+
+
+async def with_api(site: Site) -> None:
+    """The usual play, with an API server whose word counts for the node's health."""
+    site.api = await Api.open()
+    await apply(site)
+
+
+def api_away(site: Site) -> None:
+    """The API server is away for five seconds."""
+    assert site.api is not None
+    site.beside(site.api.away(5))
+
+
+def api_starts(site: Site) -> None:
+    """The API server restarts: it is away, then answers 401, then 403, three seconds each."""
+    assert site.api is not None
+    site.beside(site.api.starting(9))
+
+
+def api_forbids(site: Site) -> None:
+    """The operator's user may no longer see nodes."""
+    assert site.api is not None
+    site.beside(site.api.forbidding())
 
 
 async def wrong_password(site: Site) -> None:

@@ -46,8 +46,7 @@ async def run_cell(lab: Lab, cell: Cell, number: int = 0) -> Ending:
             except Exception as problem:  # a cell that cannot even be played is broken, the others go on
                 where = traceback.extract_tb(problem.__traceback__)[-1]
                 end, wrong = "broken", [f"{type(problem).__name__} at {where.name}:{where.lineno}: {problem}"]
-            outcome = "; ".join(f"{o.outcome} {o.reason}".strip() for o in site.outcomes)
-            return Ending("broken" if wrong else end, outcome, tuple(wrong), time.monotonic() - began)
+            return Ending("broken" if wrong else end, site.said, tuple(wrong), time.monotonic() - began)
     finally:
         await asyncio.to_thread(lab.remove, host)
 

@@ -1,8 +1,8 @@
 """A host under a fault, the operators who change it, and what can be seen of it afterwards."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from gpuwizard.remote.connect import connect
 from gpuwizard.remote.target import parse_targets
 from gpuwizard.remote.transport import Transport
 from gpuwizard.secret import Secret
+from tests.lab.faults.api import Api
 from tests.lab.faults.model import Cell, Moment
 from tests.lab.harness.host import LabHost
 from tests.lab.harness.lab import Lab
@@ -74,6 +75,9 @@ class Site:
     outcomes: list[HostOutcome] = field(default_factory=list)
     transports: list[Transport] = field(default_factory=list)
     struck: bool = False
+    taken_back: bool = False
+    said: str = ""
+    api: Api | None = None
     notes: list[str] = field(default_factory=list)
     _strikes: list["asyncio.Task[None]"] = field(default_factory=list)
 
@@ -84,7 +88,7 @@ class Site:
 
     def operator(self, name: str = "laptop") -> _Watched:
         """Somebody with a laptop of their own, which watches for the fault's moment."""
-        operator = _Watched(self.folder / name, self.answers)
+        operator = _Watched(self.folder / name, self.answers, cluster=self.api.cluster if self.api else None)
         counted: dict[str, int] = {}
 
         def watch(event: Event) -> None:
@@ -117,6 +121,10 @@ class Site:
         """Do something in the background; the cell waits for it at its end."""
         self._strikes.append(asyncio.create_task(asyncio.to_thread(work)))
 
+    def beside(self, work: Coroutine[None, None, None]) -> None:
+        """Go on with something while the operator goes on; the cell waits for it at its end."""
+        self._strikes.append(asyncio.create_task(work))
+
     async def struck_out(self) -> None:
         """Return when every strike is over."""
         while pending := [task for task in self._strikes if not task.done()]:
@@ -134,10 +142,13 @@ class Site:
         self.transports.append(transport)
         return transport
 
-    async def plan(self, transport: Transport) -> Plan:
+    async def plan(self, transport: Transport, *, may_refuse: bool = False) -> Plan:
         """The plan of this host, kept as what `applied` will be judged by."""
-        self.planned = await self.operator("planner").plan(transport)
-        return self.planned
+        plan = await self.operator("planner").plan(transport, may_refuse=may_refuse)
+        if self.api is not None:
+            plan = replace(plan, hosts=tuple(replace(h, node_name=self.api.node) for h in plan.hosts))
+        self.planned = plan
+        return plan
 
     def paths(self) -> list[str]:
         """What the plan writes, in its order."""
@@ -158,3 +169,5 @@ class Site:
         """End every connection."""
         for transport in self.transports:
             await transport.close()
+        if self.api is not None:
+            await self.api.close()

@@ -1,12 +1,13 @@
 """The end state of a host, read from the host alone: as before, applied, foreign, or what is wrong with it."""
 
 import hashlib
+import re
 
 from gpuwizard.actions import WriteFile
 from tests.lab.faults.site import RUNS, Site, Tree, look
 from tests.lab.harness.shell import LabError
 
-__all__ = ["settle", "verdict"]
+__all__ = ["report", "settle", "verdict"]
 
 _QUIET = (
     "! systemctl list-units --state=active,activating,deactivating --plain --no-legend 'gpuwizard*' | grep -q . && "
@@ -14,11 +15,12 @@ _QUIET = (
     "{ [ ! -e /var/lib/gpuwizard/lock ] || flock -n /var/lib/gpuwizard/lock true; }"
 )
 _WELL = (
-    "[ $(systemctl is-active containerd) = active ] && "
+    "{ [ ! -d /run/systemd/system ] || [ $(systemctl is-active containerd) = active ]; } && "
     '[ "$(ctr plugins ls | awk \'$1 ~ /cri/ || $2 == "cri" { print $NF }\' | sort -u)" = ok ]'
 )
 _NO_LOGINS = (
-    'm=$(systemctl show -P MainPID ssh.service); for d in /proc/[0-9]*; do read -r n <"$d/comm" || continue; '
+    "m=$(systemctl show -P MainPID ssh.service 2>/dev/null || cat /run/sshd.pid); "
+    'for d in /proc/[0-9]*; do read -r n <"$d/comm" || continue; '
     'case $n in sshd | sshd-session | sshd-auth) [ "${d#/proc/}" = "$m" ] || exit 1 ;; esac; done 2>/dev/null'
 )
 _ORPHANS = {
@@ -75,14 +77,27 @@ def verdict(site: Site, wrong: list[str]) -> tuple[str, list[str]]:
         return "broken", [*wrong, f"neither the old nor the new files: {_difference(site.tree, now)}"]
     if end == "applied" and "confirmed" not in state:
         wrong.append(f"the new files are there, but the host's state is {state}")
-    if end == "as before" and "confirmed" in state:
+    if end == "as before" and "confirmed" in state and not site.taken_back:
         wrong.append("the host says confirmed, but has the old files")
     if "revert-failed" in state:
         wrong.append("the revert says that it failed")
     wrong += _reported(site, end)
+    site.said = report(site)
+    if not re.search(site.cell.fault.says, site.said):
+        wrong.append(f"its report does not match {site.cell.fault.says!r}: {site.said}")
     if end not in site.cell.fault.ends:
         wrong.append(f"{end} is not what this fault may lead to")
     return end, wrong
+
+
+def report(site: Site) -> str:
+    """What is told of the host: by the runs' outcomes, or, where nobody lives who could tell, by its own states."""
+    told = "; ".join(f"{o.outcome} {o.reason}".strip() for o in site.outcomes)
+    if told:
+        return told
+    lines = site.host.run(f"head -q -n 1 {RUNS}/*/state 2>/dev/null || true").stdout.splitlines()
+    states = [[*line.split(" ", 2), "", ""] for line in lines]
+    return "; ".join(f"{state[0]} {state[2]}".strip() for state in states) or "no run came so far"
 
 
 def _words(site: Site) -> list[str]:
@@ -131,7 +146,9 @@ def _applied(site: Site) -> Tree | None:
 def _reported(site: Site, end: str) -> list[str]:
     """Does each report say what the host says?"""
     wrong = []
-    confirmed = any(o.outcome == "confirmed" for o in site.outcomes)
+    confirmed = any(o.outcome == "confirmed" and o.stage == "apply" for o in site.outcomes) and not any(
+        o.outcome == "confirmed" and o.stage == "rollback" for o in site.outcomes
+    )
     if site.outcomes and end == "applied" and not confirmed:
         wrong.append(f"applied, but reported as {[(o.outcome, o.reason) for o in site.outcomes]}")
     if end == "as before" and confirmed:

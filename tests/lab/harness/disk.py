@@ -22,7 +22,7 @@ __all__ = ["HostSpec", "lay_out", "mount_overlay", "new_key"]
 class HostSpec:
     """What a host is to be. `files` lie on its disk before it boots; None removes a path.
 
-    `hidden` puts it on the back bridge alone, `gateway` on both.
+    `hidden` puts it on the back bridge alone, `gateway` on both. `init` none: sshd and containerd run without systemd.
     """
 
     name: str
@@ -32,6 +32,7 @@ class HostSpec:
     sudo: Literal["sudo", "sudo-rs"] = "sudo"
     hidden: bool = False
     gateway: bool = False
+    init: Literal["systemd", "none"] = "systemd"
     files: Mapping[str, bytes | None] = field(default_factory=dict)
 
 

@@ -24,6 +24,8 @@ __all__ = ["LabHost", "Ran"]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BOOT_SECONDS = 60.0
+# what runs instead of systemd on a host without it
+_NO_INIT = "mkdir -p /run/sshd /run/containerd; containerd >/var/log/containerd.log 2>&1 & exec /usr/sbin/sshd -D"
 # every process of sshd except the listener itself
 _DROP_LOGINS = """
 main=$(systemctl show -P MainPID ssh.service)
@@ -97,7 +99,7 @@ class LabHost:
     # ── booting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def boot(self) -> None:
-        """Start systemd as PID 1 of the host; `wait_booted` says when it is up."""
+        """Start systemd as PID 1 of the host, or what a host without it runs; `wait_booted` says when it is up."""
         self._notify_path.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(self._notify_path))
@@ -105,10 +107,9 @@ class LabHost:
         nspawn = [
             "systemd-nspawn",
             "--quiet",
-            "--boot",
+            *(("--boot", "--notify-ready=yes") if self.spec.init == "systemd" else ("--as-pid2",)),
             "--register=no",
             "--keep-unit",
-            "--notify-ready=yes",
             f"--machine=gwlab{self._network.slot}-{self.name}",
             f"--hostname={self.name}",
             f"--directory={self.folder / 'root'}",
@@ -121,7 +122,7 @@ class LabHost:
             "--timezone=off",
             "--link-journal=no",
             "--console=pipe",
-            "systemd.show_status=0",
+            *(("systemd.show_status=0",) if self.spec.init == "systemd" else ("/bin/sh", "-c", _NO_INIT)),
         ]
         # nspawn with --keep-unit ends with 133 when the host reboots and leaves starting it again to its caller
         loop = f"while :; do {shlex.join(nspawn)}; [ $? = 133 ] || break; done"

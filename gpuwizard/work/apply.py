@@ -17,9 +17,9 @@ from gpuwizard.work.cluster_changes import ApplyRun, apply_objects, set_label, s
 from gpuwizard.work.cordon import clear_node, lift, lift_left, with_cordons
 from gpuwizard.work.guard import Dumps, Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
-from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
+from gpuwizard.work.health import nothing_lost
 from gpuwizard.work.load import load_of
-from gpuwizard.work.old_pods import OldPods, running_pods
+from gpuwizard.work.node_watch import NodeWatch
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import owner_text
 from gpuwizard.work.stale import Look, still_holds
@@ -215,42 +215,18 @@ def guarded_change(run: ApplyRun, host: HostPlan) -> GuardedChange:
 
 
 def _hooks(run: ApplyRun, host: HostPlan, transport: Transport) -> Hooks:
-    restart = next((a for a in host.actions if isinstance(a, Restart)), None)
-    was_ready, pods = True, OldPods()
+    restarts = any(isinstance(a, Restart) for a in host.actions)
+    watch = NodeWatch(run, host, "apply", restarts=restarts)
 
     async def check() -> None:
-        nonlocal was_ready, pods
         await still_holds(host, transport, run.looks.get(host.name), run.clock)
-        if run.cluster is None or host.node_name is None or restart is None:
-            return
-        if host.control_plane:
-            await control_plane_ready(run.cluster, host.node_name)
-        node = await run.cluster.node(host.node_name)
-        was_ready = node is not None and node.ready is True
-        pods = await running_pods(run.cluster, host.node_name, host.name, run.emit)
+        await watch.look()
 
     def accept(dumps: Dumps) -> None:
         nothing_lost(dumps.before, dumps.after, _containerd_version(host), _announced(host))
 
-    async def settle(left: float) -> None:
-        if run.cluster is None or host.node_name is None or restart is None:
-            return
-        if not was_ready:
-            run.emit(Note("apply", "the node was not Ready before; it is not waited for", "warning", host.name))
-            return
-        await node_settles(
-            run.cluster,
-            host.node_name,
-            hold=run.answers.rollout.node_hold,
-            left=left,
-            host=host.name,
-            emit=run.emit,
-            clock=run.clock,
-            control_plane=host.control_plane,
-            pods=pods,
-        )
-
-    return Hooks(check, accept, settle, clear_node(run, host.name, host.node_name if restart else None))
+    clear = clear_node(run, host.name, host.node_name if restarts else None)
+    return Hooks(check, accept, watch.settle, clear)
 
 
 def _announced(host: HostPlan) -> tuple[EffectiveChange, ...]:

@@ -12,6 +12,7 @@ from gpuwizard.facts.runtimes.inputs import (
     RuntimeInputs,
     missing_programs,
     other_command,
+    other_handlers,
     package_of,
     socket_path,
     started_at,
@@ -29,6 +30,7 @@ _MAIN = "/etc/crio/crio.conf"
 _FOLDER = "/etc/crio/crio.conf.d"
 _SOCKET = "/run/crio/crio.sock"
 _PACKAGES = ("cri-o", "microshift")
+_BUILT_IN = frozenset(("crun", "runc"))
 _BACKUP = re.compile(
     r"(?i)(?:\.(?:bak|backup|old|orig|save|swp|rpmsave|rpmnew|dpkg-old|dpkg-dist|dpkg-new)(?:\.|$)|~$|^#)"
 )
@@ -68,6 +70,7 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
     handlers = _handlers(runtime, version) if merged.error is None else {}
     socket = socket_path(flag(arguments, "--listen") or _text(table(merged.crio, "api").get("listen")) or _SOCKET)
     known = merged.error is None and (inputs.root or bool(paths))
+    missing = _missing(handlers, default, runtime, inputs)
     newer, changed = written_since([*paths, folder], started_at(process, inputs), inputs)
     facts = RuntimeFacts(
         kind="crio",
@@ -89,15 +92,35 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
         cdi_spec_dirs=_dirs(runtime, version),
         sandbox_image=_text(image.get("pause_image")),
         warnings=_warnings(paths, merged, inputs),
-        missing_binaries=_missing(handlers, default, runtime, inputs),
+        missing_binaries=missing,
         config_newer_than_process=newer if paths else None,
         changed_files=changed,
         binary_replaced=process.replaced if process is not None else None,
         waiting_command=other_command(process, unit),
         package=package_of(_PACKAGES, inputs.packages),
         config_files=tuple(paths),
+        not_live=_not_live(socket, handlers, default, missing, arguments, inputs) if process and known else (),
     )
     return with_service(facts, unit)
+
+
+def _not_live(
+    socket: str | None,
+    handlers: Mapping[str, Handler],
+    default: str | None,
+    missing: Mapping[str, str],
+    arguments: Sequence[str],
+    inputs: RuntimeInputs,
+) -> tuple[str, ...]:
+    """Where the running CRI-O has other handlers than its files give it, whatever the times of the files say.
+
+    crun and runc may be built in, and one whose program is not there is left out at the start: neither counts.
+    """
+    live = inputs.crio_live
+    if live is None or socket != _SOCKET or any(a.startswith("--runtimes") for a in arguments):
+        return ()
+    named = {n for n, h in handlers.items() if h.options.get("path") and h.runtime_type == "oci"}
+    return other_handlers(live, named - _BUILT_IN - set(missing) | live.handlers & set(handlers), default, _BUILT_IN)
 
 
 def _paths(main: str, folder: str, files: Mapping[str, HostFile]) -> list[str]:

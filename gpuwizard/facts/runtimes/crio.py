@@ -8,6 +8,7 @@ from typing import Any
 
 from gpuwizard.facts.model import ConfigWarning, Handler, HostFile, RuntimeFacts
 from gpuwizard.facts.runtimes.config_files import table
+from gpuwizard.facts.runtimes.crio_types import wrong_type
 from gpuwizard.facts.runtimes.inputs import (
     RuntimeInputs,
     missing_programs,
@@ -23,6 +24,7 @@ from gpuwizard.facts.runtimes.inputs import (
 )
 from gpuwizard.facts.text import load_toml, value, version_of
 from gpuwizard.facts.units import Process, by_pid, flag
+from gpuwizard.secret import SecretBytes
 
 __all__ = ["crio_facts"]
 
@@ -38,7 +40,8 @@ _BACKUP = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """All files laid over one another: `crio` is the table of that name. `error` says which is no TOML."""
+    """All files laid over one another: `crio` is the table of that name. `error` says why CRI-O does not take the file
+    `broken`: no TOML, or a value of another type than it wants."""
 
     crio: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
@@ -139,6 +142,8 @@ def _merge(paths: Sequence[str], files: Mapping[str, HostFile]) -> _Merged:
         document = load_toml(content.raw) if content is not None else {}
         if isinstance(document, str):
             return _Merged(error=document, broken=path)
+        if (wrong := wrong_type(document)) is not None:
+            return _Merged(error=f"{wrong}{_line_of(wrong, content)}", broken=path)
         for name, section in table(document, "crio").items():
             if not isinstance(section, Mapping):
                 crio[name] = section
@@ -148,6 +153,15 @@ def _merge(paths: Sequence[str], files: Mapping[str, HostFile]) -> _Merged:
             if name == "runtime" and isinstance(section.get("runtimes"), Mapping):
                 crio[name]["runtimes"] = {**table(former, "runtimes"), **section["runtimes"]}
     return _Merged(crio)
+
+
+def _line_of(wrong: str, content: SecretBytes | None) -> str:
+    """Where the key that `wrong` begins with stands: the first line with its last word."""
+    last = wrong.partition(" is ")[0].rpartition(".")[2]
+    key = re.compile(rf"[\s\[]*(?:[\w.\"'-]+\.)?[\"']?{re.escape(last)}\b")
+    lines = content.text().split("\n") if content is not None else []
+    number = next((i for i, line in enumerate(lines, 1) if key.match(line)), 0)
+    return f" (at line {number})" if number else ""
 
 
 def _version(inputs: RuntimeInputs) -> str | None:

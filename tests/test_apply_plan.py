@@ -25,8 +25,9 @@ from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.run_nodes import NODES
 from gpuwizard.secret import Secret
 from gpuwizard.steps import device_plugin, runtime_class
-from gpuwizard.work.apply import Report, apply_plan
+from gpuwizard.work.apply import apply_plan
 from gpuwizard.work.probe import probe_host
+from gpuwizard.work.report import Report
 from gpuwizard.work.rollback import rollback
 from tests.guard_tree import CHECK, MAIN, NVIDIA, PLAIN, SPEED, Tree, TreeTransport, edit, missing_shells
 from tests.kube_servers import runtime, simulated

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from gpuwizard.actions import EffectiveChange, Restart, WriteFile
 from gpuwizard.answers.model import Answers
@@ -14,17 +13,18 @@ from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.cluster_changes import ApplyRun, apply_objects, set_label, set_labels, touches
-from gpuwizard.work.cordon import clear_node, lift, lift_left, with_cordons
+from gpuwizard.work.cordon import clear_node, lift, lift_left
 from gpuwizard.work.guard import Dumps, Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
 from gpuwizard.work.health import nothing_lost
 from gpuwizard.work.load import load_of
 from gpuwizard.work.node_watch import NodeWatch
+from gpuwizard.work.report import Report, close_run
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import owner_text
 from gpuwizard.work.stale import Look, still_holds
 
-__all__ = ["CUT", "Report", "apply_plan", "time_limits"]
+__all__ = ["CUT", "apply_plan", "time_limits"]
 
 _BAD = ("rolled-back", "failed", "reverting", "unconfirmed")
 _BEGUN = ("confirmed", "rolled-back", "reverting", "unconfirmed")
@@ -33,14 +33,6 @@ _NEVER_BEGUN = ("refused", "unreachable")
 CUT = ("it was not confirmed within", "the host was restarted before", "the run was cut", "interrupted by")
 _RESERVE = 20.0  # seconds of T for the stop of the unit and for the confirmation itself
 _LEAST, _MOST = 15.0, 180.0  # seconds in which the unit must come up
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How a run ended. `cluster_error` is set when an object could not be applied or was not tried."""
-
-    outcomes: Mapping[str, HostOutcome] = field(default_factory=dict)
-    cluster_error: str | None = None
 
 
 async def apply_plan(
@@ -73,10 +65,7 @@ async def apply_plan(
     try:
         await _apply(run)
     finally:
-        report = _report(run)
-        for outcome in report.outcomes.values():
-            emit(outcome)
-        journal.finish(report.outcomes.values(), report.cluster_error)
+        report = close_run(run, [host.name for host in plan.hosts], stage="apply")
     return report
 
 
@@ -239,16 +228,6 @@ def _containerd_version(host: HostPlan) -> str:
     path = restart.check.config_path if restart else None
     exact = host.versions.get(f"containerd {path}")
     return exact or next((v for k, v in sorted(host.versions.items()) if k.startswith("containerd")), "1.7.0")
-
-
-def _report(run: ApplyRun) -> Report:
-    """The outcomes in the plan's order; a host that was never begun is unchanged, with the reason."""
-    outcomes = {}
-    for host in run.plan.hosts:
-        left_out = HostOutcome(host.name, "unchanged", "not begun: the run ended before its turn", begun=False)
-        outcomes[host.name] = run.outcomes.get(host.name, left_out)
-    outcomes = with_cordons(run, outcomes)
-    return Report(outcomes, run.cluster_error)
 
 
 def time_limits(answers: Answers) -> tuple[int, int, int]:

@@ -15,8 +15,8 @@ from gpuwizard.session import HostRecord, Session
 if TYPE_CHECKING:
     from gpuwizard.journal import Journal, RunRecord
     from gpuwizard.monitor.model import Sample
-    from gpuwizard.work.apply import Report
     from gpuwizard.work.pods import PodView
+    from gpuwizard.work.report import Report
     from gpuwizard.work.stale import Look
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 One folder per run under the state directory, readable by its owner only: ``runs/ID/run.json``,
 ``runs/ID/events.jsonl`` (`gpuwizard.event/1`), ``runs/ID/README.txt`` with what a person needs to undo it by hand and,
-until the run has ended, ``runs/ID/run.plan``: the plan itself, so that a run that was cut can go on. The hosts keep
-their own record; this one names the hosts to ask.
+until the run has ended, ``runs/ID/run.plan``: the plan itself, and ``runs/ID/nodes.jsonl``: how each node was before
+its restart, so that a run that was cut can go on. The hosts keep their own record; this one names the hosts to ask.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from gpuwizard.events import Event, HostOutcome, Note
 from gpuwizard.facts.cluster import ObjectKey
 from gpuwizard.plan.model import Plan
 from gpuwizard.plan.store import load_plan, save_plan
+from gpuwizard.run_nodes import NODES
 from gpuwizard.run_parts import files_of, part_in, parts_of
 from gpuwizard.run_record import OPEN, CordonRecord, LabelRecord, ObjectRecord, RunHost, RunRecord
 
@@ -254,7 +255,8 @@ class Journal:
         """Without its plan a run cannot go on; with it the bytes of files lie about."""
         is_open = self.cordons() or any(h.get("outcome") in OPEN for h in self._record["hosts"])
         if self._record["finished"] and not is_open:
-            (self.folder / _PLAN).unlink(missing_ok=True)
+            for file in (_PLAN, NODES):
+                (self.folder / file).unlink(missing_ok=True)
 
     def _save(self) -> None:
         path = self.folder / "run.json"

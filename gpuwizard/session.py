@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gpuwizard.fleet import Fleet
     from gpuwizard.kube.cluster import Cluster
     from gpuwizard.remote.transport import Transport
-    from gpuwizard.work.apply import Report
+    from gpuwizard.work.report import Report
 
 __all__ = ["HostRecord", "Session"]
 

@@ -15,7 +15,7 @@ from gpuwizard.session import Session
 
 if TYPE_CHECKING:
     from gpuwizard.remote.transport import Transport
-    from gpuwizard.work.apply import Report
+    from gpuwizard.work.report import Report
 
 __all__ = ["plan_uninstall", "run_uninstall"]
 

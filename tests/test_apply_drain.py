@@ -17,7 +17,8 @@ from gpuwizard.journal import Journal, find_run
 from gpuwizard.kube.cluster import Cluster, open_cluster
 from gpuwizard.show import run_line
 from gpuwizard.steps.identity import CORDONED_BY
-from gpuwizard.work.apply import Report, apply_plan
+from gpuwizard.work.apply import apply_plan
+from gpuwizard.work.report import Report
 from tests.guard_tree import MAIN, PLAIN, SPEED, Tree, TreeTransport, missing_shells
 from tests.kube_servers import eventually, simulated
 from tests.test_apply_plan import NEW, Nobody, Node, World, answers

@@ -1,6 +1,7 @@
 """A whole plan against hosts that are folders and a simulated cluster whose nodes follow them."""
 
 import asyncio
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,10 +22,12 @@ from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.build import boot_of, reads_of, versions_of
 from gpuwizard.plan.model import ClusterPlan, HostPlan, Plan
 from gpuwizard.plan.shown import shown_yaml
+from gpuwizard.run_nodes import NODES
 from gpuwizard.secret import Secret
 from gpuwizard.steps import device_plugin, runtime_class
-from gpuwizard.work.apply import Report, apply_plan
+from gpuwizard.work.apply import apply_plan
 from gpuwizard.work.probe import probe_host
+from gpuwizard.work.report import Report
 from gpuwizard.work.rollback import rollback
 from tests.guard_tree import CHECK, MAIN, NVIDIA, PLAIN, SPEED, Tree, TreeTransport, edit, missing_shells
 from tests.kube_servers import runtime, simulated
@@ -119,6 +122,14 @@ class World:
                 Nobody(),
                 self.clock,
                 journal,
+            )
+
+    async def resume(self, plan: Plan, run_id: str = "run-1", **rollout: Any) -> Report:
+        """Go on with a run whose process is gone."""
+        with Journal.resume(self.state, run_id, self.clock) as journal:
+            emit, chosen = self._both(journal), answers(**rollout)
+            return await apply_plan(
+                plan, self.transports, self.cluster, chosen, run_id, emit, Nobody(), self.clock, journal, resumed=True
             )
 
     async def roll_back(self, run_id: str, new_id: str = "run-back") -> Report:
@@ -299,21 +310,55 @@ async def test_a_time_limit_that_cannot_hold_is_refused_before_anything(folder: 
         assert not w.tree("a").path("/var/lib/gpuwizard").exists()
 
 
+class Killed(BaseException):
+    """The process is gone: nothing that would be done on the way out is done."""
+
+
+def pod_that_needs_the_old_handler(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pod shop/web of node a runs for as long as its host's runtime is as it was."""
+    listed = w.cluster.list_pods
+
+    async def list_pods(namespace: str, label_selector: str = "", field_selector: str = "") -> Any:
+        if not field_selector.startswith("spec.nodeName="):
+            return await listed(namespace, label_selector, field_selector)
+        ready = "False" if b"nvidia" in (w.tree("a").root / "standin/live").read_bytes() else "True"
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
+        return ({"metadata": {"namespace": "shop", "name": "web", "uid": "1"}, "status": status},)
+
+    monkeypatch.setattr(w.cluster, "list_pods", list_pods)
+
+
 async def test_a_pod_that_ran_before_and_does_not_any_more_has_the_host_put_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(folder, "a") as w:
-        listed = w.cluster.list_pods
-
-        async def list_pods(namespace: str, label_selector: str = "", field_selector: str = "") -> Any:
-            if not field_selector.startswith("spec.nodeName="):
-                return await listed(namespace, label_selector, field_selector)
-            ready = "False" if b"nvidia" in (w.tree("a").root / "standin/live").read_bytes() else "True"
-            status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
-            return ({"metadata": {"namespace": "shop", "name": "web", "uid": "1"}, "status": status},)
-
-        monkeypatch.setattr(w.cluster, "list_pods", list_pods)
+        pod_that_needs_the_old_handler(w, monkeypatch)
         report = await w.apply(await w.plan(objects=False), node_hold=5)
         assert report.outcomes["a"].outcome == "rolled-back"
         assert report.outcomes["a"].reason == "what ran before does not run any more: shop/web (Running)"
         assert w.tree("a").path(MAIN).read_bytes() == PLAIN
+        assert not (w.state / "runs" / "run-1" / NODES).exists()
+
+
+async def test_a_run_that_was_cut_knows_the_pods_that_ran_before_the_restart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(folder, "a") as w:
+        pod_that_needs_the_old_handler(w, monkeypatch)
+        plan = await w.plan(objects=False)
+        with monkeypatch.context() as dying:
+            dying.setattr(Journal, "emit", killed_at_health)
+            dying.setattr(Journal, "finish", lambda *_: None)
+            with pytest.raises(Killed):
+                await w.apply(plan, node_hold=5)
+        assert w.tree("a").path(MAIN).read_bytes() == NEW
+        report = await w.resume(plan, node_hold=5)
+        assert report.outcomes["a"].outcome == "rolled-back"
+        assert report.outcomes["a"].reason == "what ran before does not run any more: shop/web (Running)"
+        assert w.tree("a").path(MAIN).read_bytes() == PLAIN
+        assert stat.S_IMODE((w.state / "runs" / "run-1").stat().st_mode) == 0o700
+
+
+def killed_at_health(_: Journal, event: Event) -> None:
+    if isinstance(event, HostProgress) and event.state == "health":
+        raise Killed

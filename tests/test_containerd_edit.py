@@ -21,7 +21,18 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 SCALARS = st.one_of(st.booleans(), st.integers(-5, 5), TEXT, st.lists(TEXT, max_size=3))
 COMMENTS = st.sampled_from(["", "", " # why", "  # [not.a.table]", ' # "quoted'])
 LISTS = st.sampled_from(
-    ["[]", '["/a"]', "['/a', '/b',]", '[\n  "/a", # [x]\n  "/b" # last\n]', "[ # none\n]", '[\n\t"/a",\n]']
+    [
+        "[]",
+        '["/a"]',
+        "['/a', '/b',]",
+        '[\n  "/a", # [x]\n  "/b" # last\n]',
+        "[ # none\n]",
+        '[\n\t"/a",\n]',
+        '["/a",\n "/b"] # ]',
+        '[ "/a" # x\n, "/b" # y, z\n  # "/c",\n\n]',
+        '[\n  # why\n  "/a",\n  # ["/c"]\n  ]',
+        "[\n\n  # nothing yet\n]",
+    ]
 )
 
 
@@ -99,6 +110,54 @@ def test_add_import(text: str) -> None:
     new = add_import(text, "/etc/x/*.toml")
     assert tomllib.loads(new) == {**before, "imports": [*before.get("imports", []), "/etc/x/*.toml"]}
     assert add_import(new, "/etc/x/*.toml") == new
+
+
+@given(configs())
+def test_add_import_leaves_every_line_as_it_was(text: str) -> None:
+    """Nothing is removed; what is added is one element, with a comma and a line at most."""
+    new = add_import(text, "/etc/x/*.toml")
+    parts = difflib.SequenceMatcher(None, text, new, autojunk=False).get_opcodes()
+    assert {part[0] for part in parts} <= {"equal", "insert"}
+    remaining = new.splitlines()
+    changed = [line for line in text.splitlines() if line not in remaining]
+    assert len(changed) <= 1
+    for line in changed:
+        head, quote, behind = line.partition("#")
+        assert any(n.endswith(quote + behind) and n.startswith(head.rstrip(" ]")) for n in remaining)
+
+
+NEW = '"/etc/x/*.toml"'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("[]", f"[{NEW}]"),
+        ("[ ]", f"[{NEW}]"),
+        ('["/a"]', f'["/a", {NEW}]'),
+        ('["/a"] # the only one', f'["/a", {NEW}] # the only one'),
+        ('[ "/a", ]', f'[ "/a", {NEW}, ]'),
+        ("[\n]", f"[\n  {NEW}\n]"),
+        ('[\n  "/a"\n]', f'[\n  "/a",\n  {NEW}\n]'),
+        ('[\n\t"/a",\n]', f'[\n\t"/a",\n\t{NEW},\n]'),
+        ('[\n  "/a",   # first\n  "/b"    # second, and last\n]',
+         f'[\n  "/a",   # first\n  "/b",    # second, and last\n  {NEW}\n]'),
+        ('[\n  "/a",\n  # about /a, still\n]', f'[\n  "/a",\n  # about /a, still\n  {NEW},\n]'),
+        ('[\n  "/a" # one\n  # "/off",\n\n  # end\n]', f'[\n  "/a", # one\n  # "/off",\n\n  # end\n  {NEW}\n]'),
+        ('[ # ours\n    # "/off",\n]', f'[ # ours\n    # "/off",\n    {NEW}\n]'),
+        ("[ # none\n]", f"[ # none\n  {NEW}\n]"),
+        ('["/a",\n "/b"]', f'["/a",\n "/b", {NEW}]'),
+        ('["/a", # x\n "/b" ] # y', f'["/a", # x\n "/b", {NEW} ] # y'),
+        ('[ "/a" # x\n, "/b" # y\n]', f'[ "/a" # x\n, "/b" # y\n, {NEW}\n]'),
+        ('["/a", # x\n]', f'["/a", # x\n  {NEW},\n]'),
+        ('[\n  "/a#b", # "]"\n  ]', f'[\n  "/a#b", # "]"\n  {NEW},\n  ]'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_comments_and_layout_of_a_list_stay(before: str, after: str, newline: str) -> None:
+    text = f"# head\nversion = 2\nimports = {before}\n\n[grpc]\n  address = 'x' # y\n".replace("\n", newline)
+    wanted = f"# head\nversion = 2\nimports = {after}\n\n[grpc]\n  address = 'x' # y\n".replace("\n", newline)
+    assert add_import(text, "/etc/x/*.toml") == wanted
 
 
 @given(SCALARS)

@@ -249,7 +249,11 @@ def test_the_toolkit_is_left_alone_where_it_finds_a_runtime(toolkit: ToolkitFact
 
 
 REFUSALS = [
-    ("not-editable", crio_host({MAIN: "[crio\n"})),
+    ("broken-now", crio_host({MAIN: "[crio\n"})),
+    ("broken-now", crio_host({MAIN: "", "/etc/crio/crio.conf.d/50-x": "a = 1\na = 2\n"})),
+    ("broken-now", crio_host({MAIN: "[crio.runtime]\ndefault_runtime = 5\n"})),
+    ("broken-now", crio_host({MAIN: "", "/etc/crio/crio.conf.d/10-x": '[crio.runtime]\nruntimes = "x"\n'})),
+    ("broken-now", crio_host({MAIN: "", OURS: "[crio.runtime.runtimes.nvidia]\nruntime_path = 7\n"})),
     ("broken-now", crio_host({MAIN: '[crio.runtime]\ndefault_runtime = "kata"\n'})),
     ("not-editable", crio_host({TOOLKIT: CONFIG}, toolkit=replace(PRIVATE, config_path="/opt/config.toml"))),
     ("not-editable", crio_host({TOOLKIT: "[x\n"}, toolkit=PRIVATE)),
@@ -272,10 +276,16 @@ def test_crio_is_configured_by_a_file_of_its_own_alone() -> None:
     assert (offered["drop-in"].recommended, offered["in-place"].enabled) == (True, False)
 
 
-TABLES = st.dictionaries(
-    st.sampled_from(["log_level", "pids_limit", "cgroup_manager", "hooks_dir", "default_ulimits"]),
-    st.sampled_from(["info", "systemd", 4096, True, ["/a", "/b"]]),
-    max_size=4,
+TABLES = st.fixed_dictionaries(
+    {},
+    optional={
+        "log_level": st.sampled_from(["info", "debug"]),
+        "cgroup_manager": st.sampled_from(["systemd", "cgroupfs"]),
+        "pids_limit": st.sampled_from([4096, -1]),
+        "hooks_dir": st.sampled_from([["/a", "/b"], []]),
+        "default_ulimits": st.just(["nofile=1:2"]),
+        "a_key_of_a_later_release": st.sampled_from([7, True, "x"]),
+    },
 )
 HANDLERS = st.dictionaries(
     st.sampled_from(["runc", "crun", "kata", "youki"]),

@@ -328,6 +328,19 @@ def test_a_v3_template_is_ignored_by_an_older_release() -> None:
     assert plan_host("k1", both, Answers()).strategy == "k3s-native"
 
 
+def test_a_handler_that_stands_in_the_rendered_file_alone_is_not_restarted_away() -> None:
+    text = rendered("v1.33.5+k3s1") + KATA
+    (refusal,) = plan_host("k1", node("v1.33.5+k3s1", text=text), Answers()).refusals
+    assert refusal.id == "handler-vanishes"
+    assert f"handler kata stands in {FOLDER}/config.toml and in no template" in refusal.why
+    assert "any restart takes it away" in refusal.why
+    assert "a template or a drop-in" in refusal.remedy
+    planned = plan_host("k1", node("v1.33.5+k3s1", {V3_TEMPLATE: BASE + KATA}, text), Answers())
+    assert (planned.refusals, planned.strategy) == ((), "k3s-native")
+    taken = Answers(runtime=Runtime(take_latent=True))
+    assert plan_host("k1", node("v1.33.5+k3s1", text=text), taken).refusals == (refusal,)
+
+
 # The default runtime and what K3s detects
 
 

@@ -124,6 +124,41 @@ def test_templates_with_base(version: str, path: str, text: str, breaks: str | N
         assert after.sandbox_image == what_it_makes(version, rendered(version)).sandbox_image
 
 
+def foreign(version: str, name: str = "kata") -> str:
+    """The rendered file of that release with a handler in it that its built-in template never writes."""
+    cri = {1: "plugins.cri", 2: f'plugins."{CRI_V2}"', 3: f"plugins.'{RUNTIME_V3}'"}
+    text = rendered(version)
+    dialect = read_document(tomllib.loads(text)).dialect
+    return f'{text}[{cri[dialect]}.containerd.runtimes.{name}]\n  runtime_type = "io.containerd.{name}.v2"\n'
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_a_handler_that_nothing_explains_is_not_rendered_again(version: str) -> None:
+    """By hand, or by a template that is gone: the file is written from scratch. What detection finds stays."""
+    here = {f"{FOLDER}/config.toml": foreign(version)}
+    found = predict(start(version, here, nvidia=False))
+    assert tomllib.loads(found.text) == tomllib.loads(rendered(version))
+    before, after = (what_it_makes(version, text) for text in (foreign(version), found.text))
+    assert {c.key for c in compare(before, after) if c.after is None} >= {"handler kata"}
+
+
+def test_a_handler_that_the_template_of_today_writes_stays() -> None:
+    here = {f"{FOLDER}/config.toml": foreign("v1.33.5+k3s1"), V3_TEMPLATE: BASE + KATA}
+    assert "kata" in what_it_makes("v1.33.5+k3s1", predict(start("v1.33.5+k3s1", here)).text).runtimes
+
+
+def test_registries_stay_without_a_row_of_their_own() -> None:
+    text = f"{rendered('v1.33.5+k3s1')}[plugins.'{CRI_V2}'.registry.configs.'r'.tls]\n  ca_file = '/ca'\n"
+    found = predict(start("v1.33.5+k3s1", {f"{FOLDER}/config.toml": text}, nvidia=False))
+    assert tomllib.loads(found.text) == tomllib.loads(text)
+
+
+def test_what_a_later_release_detects_is_not_known() -> None:
+    later = replace(start("v1.36.0+k3s1", {f"{FOLDER}/config.toml": foreign("v1.36.0+k3s1", "wamr")}, nvidia=False))
+    assert "wamr" not in predict(later).text
+    assert "wamr" in predict(replace(later, release=release_of("v1.99.0+k3s1"))).text
+
+
 def test_a_template_written_from_source() -> None:
     """A whole template with actions: its own text is all that comes out."""
     source = (

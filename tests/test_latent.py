@@ -68,6 +68,8 @@ def generic(flavour: str) -> list[tuple[str, Probe, str]]:
     return [
         ("a file", told(flavour, config_newer_than_process=True, changed_files=("/etc/x.toml",)),
          f"/etc/x.toml was changed after {unit} started"),
+        ("live", told(flavour, not_live=("handler x runs and stands in no file",)),
+         f"{unit} runs with other handlers than its files give it: handler x runs and stands in no file"),
         ("another release", told(flavour, running_version="1.6.1"),
          f"{kind} 1.6.1 runs, {VERSIONS[flavour]} is on the disk"),
         ("another build", told(flavour, binary_replaced=True), f"the program of {unit} was replaced after it started"),

@@ -13,9 +13,9 @@ from gpuwizard.kube.owned import find_owned
 from gpuwizard.plan.model import Plan
 from gpuwizard.plan.uninstall import build_uninstall
 from gpuwizard.secret import SecretBytes
-from gpuwizard.work.apply import Report
 from gpuwizard.work.history import read_history
 from gpuwizard.work.probe import probe_host
+from gpuwizard.work.report import Report
 from gpuwizard.work.uninstall import uninstall
 from tests.guard_tree import MAIN, PLAIN, missing_shells
 from tests.test_apply_plan import NEW, Nobody, World, answers, world

@@ -331,6 +331,7 @@ look_at_docker() {
     elif have "$docker_program"; then
         capture docker-version 10 "$docker_program" --version
     fi
+    if [ -n "$DOCKERDS" ]; then live_by_perl docker-live /run/docker.sock /info; fi
 }
 
 look_at_crio() {
@@ -375,4 +376,5 @@ look_at_crio() {
     elif have crio; then
         capture crio-version 10 crio --version
     fi
+    if [ -n "$CRIOS" ]; then live_by_perl crio-live /run/crio/crio.sock /config; fi
 }

@@ -229,29 +229,33 @@ def _add_top_level(text: str, every: tuple[Statement, ...], key: str, value: str
 
 
 def _appended(value: str, pattern: str, newline: str) -> str:
-    """The text of a list with one element more; a list over several lines gets another line."""
+    """The text of a list with one element more, at its end. Every line stays as it is, but for a comma behind the
+    element that was the last: where the bracket has a line of its own the new element gets one before it."""
     close = len(value) - 1
     last = _last_element_end(value)
-    if last is None:
-        return f"[{literal(pattern)}]" if not value[1:close].strip() else _in_front(value, pattern, newline)
-    trailing = value[last - 1] == ","
-    if "\n" not in value[:close]:
-        return f"{value[:last]}{'' if trailing else ','} {literal(pattern)}{',' if trailing else ''}{value[last:]}"
-    line_start = value.rfind("\n", 0, last) + 1
-    line = value[line_start:]
-    indent = line[: len(line) - len(line.lstrip(" \t"))] if line_start else "  "
-    line_end = value.find("\n", last)
-    line_end = close if line_end < 0 else line_end
-    rest = value[last:line_end].rstrip("\r")
-    added = f"{newline}{indent}{literal(pattern)}{',' if trailing else ''}"
-    if line_end == close:
-        return f"{value[:last]}{'' if trailing else ','}{added}{newline}{value[close:]}"
-    return f"{value[:last]}{'' if trailing else ','}{rest}{added}{newline}{value[line_end + 1 :]}"
+    own_line = value.rfind("\n", 0, close) + 1
+    if last is None and not own_line:
+        return f"[{literal(pattern)}]"
+    trailing = last is not None and value[last - 1] == ","
+    end = "," if trailing else ""
+    if last is not None and last > own_line:
+        return f"{value[:last]}{'' if trailing else ','} {literal(pattern)}{end}{value[last:]}"
+    indent, leading = _style(value, last, value[own_line:close])
+    comma = "" if last is None or trailing or leading else ","
+    added = f"{indent}{', ' if leading and not trailing else ''}{literal(pattern)}{end}{newline}"
+    last = last or 1
+    return f"{value[:last]}{comma}{value[last:own_line]}{added}{value[own_line:]}"
 
 
-def _in_front(value: str, pattern: str, newline: str) -> str:
-    """A list that holds nothing but comments: the element goes before them."""
-    return f"[{newline}  {literal(pattern)},{value[1:]}"
+def _style(value: str, last: int | None, outer: str) -> tuple[str, bool]:
+    """With which indentation an element stands on a line of its own, and whether its comma goes before it. `outer` is
+    the indentation of the closing bracket; where no element has its own line, a comment may."""
+    lines = value[: last or len(value) - 1].splitlines()[1:]
+    line = next((line for line in reversed(lines) if line.strip()), None)
+    if line is None:
+        return f"{outer}  ", False
+    bare = line.lstrip(" \t")
+    return line[: len(line) - len(bare)], bare.startswith(",")
 
 
 def _last_element_end(value: str) -> int | None:

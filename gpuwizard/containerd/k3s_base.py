@@ -26,8 +26,10 @@ __all__ = [
     "NodeState",
     "base_document",
     "dialect_of",
+    "foreign_handlers",
     "own_tables",
     "read_document",
+    "without_foreign",
 ]
 
 Path = tuple[str, ...]
@@ -224,6 +226,29 @@ def base_document(
             options["SystemdCgroup"] = cgroup
         _put(document, (*runtimes, name), {"runtime_type": found.runtime_type, "options": options})
     return document
+
+
+def foreign_handlers(node: NodeState) -> tuple[str, ...]:
+    """Handlers in a rendered file that the built-in template never writes and no start detects: a person's, or those
+    of a template that was there. Every start writes the file anew, without them (`§2.1`)."""
+    return tuple(sorted(set(_handlers_in(node.rest, node.dialect)) - {"runc", WINDOWS}))
+
+
+def without_foreign(node: NodeState) -> NodeState:
+    """The node as its next start writes it down: less the foreign handlers."""
+    rest = copy.deepcopy(dict(node.rest))
+    handlers = _handlers_in(rest, node.dialect)
+    for name in foreign_handlers(node):
+        del handlers[name]
+    return NodeState(node.dialect, node.values, node.detected, _pruned(rest))
+
+
+def _handlers_in(rest: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The table of handlers; an empty one where there is none."""
+    table: Any = rest
+    for part in ("plugins", CRI_OF[dialect], "containerd", "runtimes"):
+        table = table.get(part) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else {}
 
 
 def own_tables(document: Mapping[str, Any], prefix: Path = ()) -> frozenset[Path]:

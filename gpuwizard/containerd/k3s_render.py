@@ -21,9 +21,11 @@ from gpuwizard.containerd.k3s_base import (
     base_document,
     dialect_of,
     read_document,
+    without_foreign,
 )
 from gpuwizard.containerd.k3s_node import node_config
 from gpuwizard.containerd.k3s_release import (
+    NEWEST,
     V2_TEMPLATE,
     V3_TEMPLATE,
     Applying,
@@ -257,7 +259,8 @@ def _state(raw: bytes) -> NodeState | None:
 def _node(
     start: NextStart, applying: Applying, document: Mapping[str, Any] | None, own: Mapping[str, Any]
 ) -> NodeState:
-    """The values of this node: as the built-in template wrote them last, else with `fresh` ones laid over."""
+    """The values of this node: as the built-in template wrote them last, else with `fresh` ones laid over. A handler
+    that neither it nor a detection nor the template of today explains is in no file that is written anew."""
     if document is None:
         if not start.fresh:
             raise PredictionError(
@@ -270,7 +273,7 @@ def _node(
     node = node.with_values({**_usual_state(start), **node.values})
     if start.fresh:
         return NodeState(node.dialect, {**node.values, **start.fresh}, node.detected, {})
-    return node
+    return node if start.release > NEWEST else without_foreign(node)  # what a later one detects is not known
 
 
 def _usual_state(start: NextStart) -> dict[str, str]:

@@ -15,6 +15,7 @@ from gpuwizard.containerd.edit import add_table
 from gpuwizard.containerd.effective import flatten
 from gpuwizard.errors import RefusedError
 from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
+from gpuwizard.facts.runtimes.crio_types import wrong_type
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.crio_toolkit import low_level_change
 from gpuwizard.flavours.handler import NAME, is_right
@@ -35,6 +36,10 @@ _NOT_COPIED = (
     "runtime_config_path",
     "platform_runtime_paths",
 )
+
+
+class _BrokenError(RefusedError):
+    """One of CRI-O's files, at `where`, with which it would not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ def plan(name: str, probe: Probe, answers: Answers, chosen: StrategyOption) -> H
             return refused(chosen.value, former_unknown("another file"))
         text = _text(start, before, answers.default_runtime_for(name))
         toolkit = low_level_change(probe)
+    except _BrokenError as error:
+        return refused(chosen.value, broken_now(error.where, error.what))
     except RefusedError as error:
         return refused(chosen.value, Refusal("not-editable", error.what, error.remedy))
     own = start.files.get(start.own)
@@ -106,16 +113,16 @@ def _situation(probe: Probe, runtime: RuntimeFacts) -> _Situation:
 def _merged(files: Mapping[str, bytes]) -> dict[str, Any]:
     """The table `crio` of all files: the last one wins, and a handler's table replaces an earlier one of that name.
 
-    Raises RefusedError that names a file that is no TOML.
+    Raises _BrokenError for a file that is no TOML, or that has a value which CRI-O does not take.
     """
     crio: dict[str, Any] = {}
     for path, raw in files.items():
         try:
             document = tomllib.loads(raw.decode("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RefusedError(
-                f"{path} is not valid TOML: {clean_line(str(error))}", remedy="repair it first"
-            ) from error
+            raise _BrokenError(f"no TOML: {error}", where=path) from error
+        if (wrong := wrong_type(document)) is not None:
+            raise _BrokenError(f"{wrong}: it would not start", where=path)
         for name, section in _table(document, "crio").items():
             if not isinstance(section, dict):
                 crio[name] = section

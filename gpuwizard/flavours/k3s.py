@@ -12,7 +12,7 @@ from gpuwizard.actions import Activation, Check, EffectiveChange, FileChange, Ho
 from gpuwizard.answers.model import Answers
 from gpuwizard.clean import clean_line
 from gpuwizard.containerd import Effective, compare
-from gpuwizard.containerd.k3s_base import DETECTABLE, WINDOWS
+from gpuwizard.containerd.k3s_base import DETECTABLE, WINDOWS, foreign_handlers
 from gpuwizard.containerd.k3s_release import V2_TEMPLATE, V3_TEMPLATE, systemd_cgroup_of_detected
 from gpuwizard.containerd.k3s_render import PredictionError, predict
 from gpuwizard.errors import RefusedError, UsageError
@@ -286,6 +286,9 @@ def _refusals(
                 f"upgrade {start.name}: v1.26.10, v1.27.7 and v1.28.3 set it",
             ),
         )
+    vanishing = _vanishing(start, after) if not edit.renews else ()
+    if vanishing:
+        return vanishing
     announced = announced_changes(changes, NAME if default != "leave" else None)
     announced += tuple(c for c in changes if any(f".runtimes.{name}." in c.key for name in start.detected))
     announced += tuple(c for c in changes if c in alive and (c.after is not None or not c.key.startswith("handler ")))
@@ -295,6 +298,25 @@ def _refusals(
             before = replace(before, runtimes={**before.runtimes, "runc": runc})
     path = str(present.options.get("BinaryName", "")) if present is not None else start.runtime_path
     return outcome_refusals(before, after, path, NAME if default == NAME else None, announced)
+
+
+def _vanishing(start: Situation, after: Effective) -> tuple[Refusal, ...]:
+    """Handlers that stand in the rendered file alone: the next start writes that file without them, whoever makes
+    it."""
+    node = start.node()
+    foreign = foreign_handlers(node) if node is not None else ()
+    gone = [clean_line(name) for name in foreign if name in start.before.runtimes and name not in after.runtimes]
+    if not gone:
+        return ()
+    what = f"handler {gone[0]} stands" if len(gone) == 1 else f"handlers {', '.join(gone)} stand"
+    return (
+        Refusal(
+            "handler-vanishes",
+            f"{what} in {start.rendered} and in no template: {start.name} writes that file anew at every start, and "
+            "any restart takes it away",
+            f"write it into a template or a drop-in of {start.name}, or take it out of the file, and plan again",
+        ),
+    )
 
 
 def _by_conversion(change: EffectiveChange) -> bool:

@@ -54,6 +54,8 @@ def waiting(runtime: RuntimeFacts) -> tuple[str, ...]:
     if runtime.config_newer_than_process:
         files = ", ".join(clean_line(f) for f in runtime.changed_files) or "its configuration"
         found.append(f"{files} was changed after {unit} started")
+    elif runtime.not_live:
+        found += [f"{unit} runs with other handlers than its files give it: {clean_line(w)}" for w in runtime.not_live]
     if runtime.running_version is not None and runtime.version not in (None, runtime.running_version):
         found.append(f"{runtime.kind} {runtime.running_version} runs, {runtime.version} is on the disk")
     elif runtime.binary_replaced:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from gpuwizard.actions import EffectiveChange, Restart, WriteFile
 from gpuwizard.answers.model import Answers
@@ -14,17 +13,18 @@ from gpuwizard.kube.cluster import Cluster
 from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.cluster_changes import ApplyRun, apply_objects, set_label, set_labels, touches
-from gpuwizard.work.cordon import clear_node, lift, lift_left, with_cordons
+from gpuwizard.work.cordon import clear_node, lift, lift_left
 from gpuwizard.work.guard import Dumps, Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
-from gpuwizard.work.health import control_plane_ready, node_settles, nothing_lost
+from gpuwizard.work.health import nothing_lost
 from gpuwizard.work.load import load_of
-from gpuwizard.work.old_pods import OldPods, running_pods
+from gpuwizard.work.node_watch import NodeWatch
+from gpuwizard.work.report import Report, close_run
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import owner_text
 from gpuwizard.work.stale import Look, still_holds
 
-__all__ = ["CUT", "Report", "apply_plan", "time_limits"]
+__all__ = ["CUT", "apply_plan", "time_limits"]
 
 _BAD = ("rolled-back", "failed", "reverting", "unconfirmed")
 _BEGUN = ("confirmed", "rolled-back", "reverting", "unconfirmed")
@@ -33,14 +33,6 @@ _NEVER_BEGUN = ("refused", "unreachable")
 CUT = ("it was not confirmed within", "the host was restarted before", "the run was cut", "interrupted by")
 _RESERVE = 20.0  # seconds of T for the stop of the unit and for the confirmation itself
 _LEAST, _MOST = 15.0, 180.0  # seconds in which the unit must come up
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How a run ended. `cluster_error` is set when an object could not be applied or was not tried."""
-
-    outcomes: Mapping[str, HostOutcome] = field(default_factory=dict)
-    cluster_error: str | None = None
 
 
 async def apply_plan(
@@ -73,10 +65,7 @@ async def apply_plan(
     try:
         await _apply(run)
     finally:
-        report = _report(run)
-        for outcome in report.outcomes.values():
-            emit(outcome)
-        journal.finish(report.outcomes.values(), report.cluster_error)
+        report = close_run(run, [host.name for host in plan.hosts], stage="apply")
     return report
 
 
@@ -215,42 +204,18 @@ def guarded_change(run: ApplyRun, host: HostPlan) -> GuardedChange:
 
 
 def _hooks(run: ApplyRun, host: HostPlan, transport: Transport) -> Hooks:
-    restart = next((a for a in host.actions if isinstance(a, Restart)), None)
-    was_ready, pods = True, OldPods()
+    restarts = any(isinstance(a, Restart) for a in host.actions)
+    watch = NodeWatch(run, host, "apply", restarts=restarts)
 
     async def check() -> None:
-        nonlocal was_ready, pods
         await still_holds(host, transport, run.looks.get(host.name), run.clock)
-        if run.cluster is None or host.node_name is None or restart is None:
-            return
-        if host.control_plane:
-            await control_plane_ready(run.cluster, host.node_name)
-        node = await run.cluster.node(host.node_name)
-        was_ready = node is not None and node.ready is True
-        pods = await running_pods(run.cluster, host.node_name, host.name, run.emit)
+        await watch.look()
 
     def accept(dumps: Dumps) -> None:
         nothing_lost(dumps.before, dumps.after, _containerd_version(host), _announced(host))
 
-    async def settle(left: float) -> None:
-        if run.cluster is None or host.node_name is None or restart is None:
-            return
-        if not was_ready:
-            run.emit(Note("apply", "the node was not Ready before; it is not waited for", "warning", host.name))
-            return
-        await node_settles(
-            run.cluster,
-            host.node_name,
-            hold=run.answers.rollout.node_hold,
-            left=left,
-            host=host.name,
-            emit=run.emit,
-            clock=run.clock,
-            control_plane=host.control_plane,
-            pods=pods,
-        )
-
-    return Hooks(check, accept, settle, clear_node(run, host.name, host.node_name if restart else None))
+    clear = clear_node(run, host.name, host.node_name if restarts else None)
+    return Hooks(check, accept, watch.settle, clear)
 
 
 def _announced(host: HostPlan) -> tuple[EffectiveChange, ...]:
@@ -263,16 +228,6 @@ def _containerd_version(host: HostPlan) -> str:
     path = restart.check.config_path if restart else None
     exact = host.versions.get(f"containerd {path}")
     return exact or next((v for k, v in sorted(host.versions.items()) if k.startswith("containerd")), "1.7.0")
-
-
-def _report(run: ApplyRun) -> Report:
-    """The outcomes in the plan's order; a host that was never begun is unchanged, with the reason."""
-    outcomes = {}
-    for host in run.plan.hosts:
-        left_out = HostOutcome(host.name, "unchanged", "not begun: the run ended before its turn", begun=False)
-        outcomes[host.name] = run.outcomes.get(host.name, left_out)
-    outcomes = with_cordons(run, outcomes)
-    return Report(outcomes, run.cluster_error)
 
 
 def time_limits(answers: Answers) -> tuple[int, int, int]:

@@ -58,8 +58,10 @@ def probe_script(*, reach: bool = False, steps: bool = False) -> Script:
     names = (*PARTS, REACH_PART) if reach else PARTS
     parts = [_lean(asset(f"remote/{name}").read_text(encoding="utf-8")) for name in names]
     start = _lean(asset("remote/probe-start.sh").read_text(encoding="utf-8"))
-    perl = shlex.quote(_lean(asset("remote/plugins.pl").read_text(encoding="utf-8")))
-    settings = f"REACH={int(reach)} STEPS={int(steps)} PLUGINS_PL={perl}"
+    plugins, live = (
+        shlex.quote(_lean(asset(f"remote/{name}.pl").read_text(encoding="utf-8"))) for name in ("plugins", "live")
+    )
+    settings = f"REACH={int(reach)} STEPS={int(steps)} PLUGINS_PL={plugins} LIVE_PL={live}"
     text = "\n".join(["{", *parts, settings, 'main "$@" </dev/null', "}"])
     return Script(start, environment={"PROBE": text})
 

@@ -15,10 +15,11 @@ from gpuwizard.plan.model import HostPlan
 from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.redact import is_redacted
 from gpuwizard.remote.transport import Transport
-from gpuwizard.work.apply import Report, time_limits
-from gpuwizard.work.cordon import lift_left, with_cordons
+from gpuwizard.work.apply import time_limits
+from gpuwizard.work.cordon import lift_left
 from gpuwizard.work.guard import Hooks
 from gpuwizard.work.guard_scripts import call, host_state
+from gpuwizard.work.report import Report, close_run
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun
 from gpuwizard.work.undo import FINE, guard_of, kept, progress_of, said, undo_change, undo_hooks, without_labels
@@ -63,16 +64,8 @@ async def rollback(
     try:
         await _roll_back(run)
     finally:
-        left_out = "not begun: the rollback ended before its turn"
-        outcomes = {
-            h.name: run.outcomes.get(h.name, HostOutcome(h.name, "unchanged", left_out, "rollback", begun=False))
-            for h in record.hosts
-        }
-        outcomes = with_cordons(run, outcomes)
-        for outcome in outcomes.values():
-            emit(outcome)
-        journal.finish(outcomes.values(), run.cluster_error)
-    return Report(outcomes, run.cluster_error)
+        report = close_run(run, [host.name for host in record.hosts], "rollback")
+    return report
 
 
 async def _roll_back(run: _Run) -> None:

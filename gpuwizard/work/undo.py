@@ -16,8 +16,7 @@ from gpuwizard.work.apply import time_limits
 from gpuwizard.work.cordon import clear_node, lift
 from gpuwizard.work.guard import Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
-from gpuwizard.work.health import control_plane_ready, node_settles
-from gpuwizard.work.old_pods import OldPods, running_pods
+from gpuwizard.work.node_watch import NodeWatch
 from gpuwizard.work.shared_run import SharedRun, owner_text
 
 __all__ = [
@@ -87,35 +86,9 @@ async def kept(run: SharedRun, guard: Guard, work: Awaitable[_Ended]) -> _Ended:
 def undo_hooks(run: SharedRun, host: HostPlan) -> Hooks:
     """The rules of an apply hold for the way back as well: no control-plane node restarts while another one is away,
     a node that was Ready must be so again, and the pods that ran on it before must run."""
-    was_ready, pods = True, OldPods()
-
-    async def check() -> None:
-        nonlocal was_ready, pods
-        if run.cluster is None or host.node_name is None:
-            return
-        if host.control_plane:
-            await control_plane_ready(run.cluster, host.node_name)
-        node = await run.cluster.node(host.node_name)
-        was_ready = node is not None and node.ready is True
-        pods = await running_pods(run.cluster, host.node_name, host.name, run.emit, "rollback")
-
-    async def settle(left: float) -> None:
-        if run.cluster is None or host.node_name is None or not was_ready:
-            return
-        await node_settles(
-            run.cluster,
-            host.node_name,
-            hold=run.answers.rollout.node_hold,
-            left=left,
-            host=host.name,
-            emit=run.emit,
-            clock=run.clock,
-            stage="rollback",
-            control_plane=host.control_plane,
-            pods=pods,
-        )
-
-    return Hooks(check=check, settle=settle, clear=clear_node(run, host.name, host.node_name, "rollback"))
+    watch = NodeWatch(run, host, "rollback", restarts=True)
+    clear = clear_node(run, host.name, host.node_name, "rollback")
+    return Hooks(check=watch.look, settle=watch.settle, clear=clear)
 
 
 async def without_labels(

@@ -16,9 +16,10 @@ from gpuwizard.plan.model import HostPlan, Plan
 from gpuwizard.plan.shown import shown_yaml
 from gpuwizard.remote.transport import Transport
 from gpuwizard.run_parts import part_id
-from gpuwizard.work.apply import CUT, Report, time_limits
-from gpuwizard.work.cordon import lift_left, with_cordons
+from gpuwizard.work.apply import CUT, time_limits
+from gpuwizard.work.cordon import lift_left
 from gpuwizard.work.load import load_of
+from gpuwizard.work.report import Report, close_run
 from gpuwizard.work.rollout import roll_out
 from gpuwizard.work.shared_run import SharedRun
 from gpuwizard.work.undo import (
@@ -71,10 +72,7 @@ async def uninstall(
     try:
         await _uninstall(run)
     finally:
-        report = _report(run)
-        for outcome in report.outcomes.values():
-            emit(outcome)
-        journal.finish(report.outcomes.values(), report.cluster_error)
+        report = close_run(run, [host.name for host in plan.hosts])
     return report
 
 
@@ -199,14 +197,3 @@ async def _object(run: _Run, cluster: Cluster, action: ApplyObject) -> None:
         await cluster.delete(action.key)
         run.emit(Note("rollback", f"deleted {action.key}"))
     run.journal.object_applied(action.key)
-
-
-def _report(run: _Run) -> Report:
-    """The outcomes in the plan's order; a host that was never begun is unchanged, with the reason."""
-    left_out = "not begun: the run ended before its turn"
-    outcomes = {
-        h.name: run.outcomes.get(h.name, HostOutcome(h.name, "unchanged", left_out, "rollback", begun=False))
-        for h in run.plan.hosts
-    }
-    outcomes = with_cordons(run, outcomes)
-    return Report(outcomes, run.cluster_error)

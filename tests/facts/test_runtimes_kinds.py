@@ -301,6 +301,72 @@ def test_crio_with_a_broken_file() -> None:
     assert [(w.kind, w.line) for w in runtime.warnings] == [("syntax", 1)]
 
 
+RIGHT = """
+[crio]
+root = "/var/lib/containers"
+internal_wipe = true
+[crio.api]
+listen = "/run/crio/crio.sock"
+stream_port = "0"
+grpc_max_send_msg_size = 83886080
+[crio.runtime]
+default_runtime = "crun"
+cdi_spec_dirs = ["/etc/cdi"]
+pids_limit = -1
+selinux = false
+a_key_of_another_release = 7
+[crio.runtime.runtimes.crun]
+runtime_path = "/usr/libexec/crio/crun"
+allowed_annotations = []
+no_sync_log = false
+platform_runtime_paths = {"linux/arm64" = "/x"}
+[crio.runtime.workloads.management]
+resources = {cpushares = 5}
+[crio.image]
+pinned_images = ["a", "b"]
+[crio.stats]
+stats_collection_period = 0
+[other]
+x = 1979-05-27
+"""
+HANDLER = "crio.runtime.runtimes.nvidia"
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "line"),
+    [
+        ("[crio.runtime]\ndefault_runtime = 5\n", "crio.runtime.default_runtime is a number", 2),
+        ('[crio.runtime]\nruntimes = "x"\n', "crio.runtime.runtimes is a text", 2),
+        ("[[crio.runtime.runtimes]]\nx = 1\n", "crio.runtime.runtimes is a list", 1),
+        ('[crio.runtime.runtimes]\nnvidia = "/n"\n', "crio.runtime.runtimes.nvidia is a text", 2),
+        (f"[{HANDLER}]\nruntime_path = ['/n']\n", "crio.runtime.runtimes.nvidia.runtime_path is a list", 2),
+        (f'[{HANDLER}]\nno_sync_log = "no"\n', "crio.runtime.runtimes.nvidia.no_sync_log is a text", 2),
+        (f"[{HANDLER}]\nallowed_annotations = [1]\n", "crio.runtime.runtimes.nvidia.allowed_annotations is a list", 2),
+        ("crio = 3\n", "crio is a number", 1),
+        ("[crio]\nruntime = true\n", "crio.runtime is true or false", 2),
+        ('[crio.runtime]\n\npids_limit = "9"\n', "crio.runtime.pids_limit is a text", 3),
+        ("[crio.runtime]\npids_limit = true\n", "crio.runtime.pids_limit is true or false", 2),
+        ("[crio.runtime]\nselinux = 1\n", "crio.runtime.selinux is a number", 2),
+        ("[crio.image]\npause_image = 1979-05-27\n", "crio.image.pause_image is a date or a time", 2),
+        (
+            '[crio.runtime.runtimes."a\\u001bb"]\nruntime_path = 1\n',
+            "crio.runtime.runtimes.a.runtime_path",
+            2,
+        ),
+    ],
+)
+def test_crio_with_a_value_of_another_type(text: str, said: str, line: int) -> None:
+    runtime = crio({"/etc/crio/crio.conf": RIGHT, "/etc/crio/crio.conf.d/99-x": text})
+    assert (runtime.effective_error or "").startswith(f"{said}")
+    assert (runtime.handlers, runtime.default_handler) == ({}, None)
+    assert [(w.kind, w.path, w.line) for w in runtime.warnings] == [("syntax", "/etc/crio/crio.conf.d/99-x", line)]
+
+
+def test_crio_with_values_that_it_takes() -> None:
+    runtime = crio({"/etc/crio/crio.conf": RIGHT, "/etc/crio/crio.conf.d/99-x": ""})
+    assert (runtime.effective_error, runtime.default_handler, runtime.warnings) == (None, "crun", ())
+
+
 def test_crio_programs() -> None:
     table = '[crio.runtime.runtimes.nvidia]\nruntime_path = "/n"\n[crio.runtime.runtimes.kata]\n'
     inherits = "[crio.runtime.runtimes.high]\ninherit_default_runtime = true\n"

@@ -113,6 +113,7 @@ def test_daemon_json_is_newer() -> None:
     assert only(bridged(config_newer_than_process=True, config_path="/x", default_handler="nvidia"), "GW-DOCKER-008")
     assert "GW-RUNTIME-012" not in ids(bridged(config_newer_than_process=True))
     assert "GW-DOCKER-008" not in ids(bridged(config_newer_than_process=None))
+    assert only(bridged(not_live=("the default handler is x",), default_handler="nvidia"), "GW-DOCKER-008")
 
 
 def test_cdi_is_off() -> None:

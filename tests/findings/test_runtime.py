@@ -168,6 +168,8 @@ def test_files_that_are_not_in_force() -> None:
         assert "GW-RUNTIME-012" not in ids(host(config_newer_than_process=known))
     odd = replace(probe, files={path: HostFile(path, SecretBytes(b""), mtime=10**15)})
     assert len(only(odd, "GW-RUNTIME-012").evidence) == 1
+    other = host(config_newer_than_process=False, not_live=("handler x runs and stands in no file",))
+    assert only(other, "GW-RUNTIME-012").evidence[1:] == ("handler x runs and stands in no file",)
 
 
 def test_a_unit_that_systemd_has_not_read() -> None:

@@ -15,8 +15,9 @@ from gpuwizard.plan.build import build_plan
 from gpuwizard.plan.model import Plan
 from gpuwizard.remote.transport import Transport
 from gpuwizard.secret import Secret
-from gpuwizard.work.apply import Report, apply_plan
+from gpuwizard.work.apply import apply_plan
 from gpuwizard.work.probe import probe_host
+from gpuwizard.work.report import Report
 from gpuwizard.work.rollback import rollback
 
 

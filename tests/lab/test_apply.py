@@ -12,8 +12,8 @@ from gpuwizard.answers.model import Answers
 from gpuwizard.events import HostOutcome
 from gpuwizard.remote.transport import Transport
 from gpuwizard.secret import Secret
-from gpuwizard.work.apply import Report
 from gpuwizard.work.host_lock import HostLock
+from gpuwizard.work.report import Report
 from tests.lab.faults.plays import BREAK_CRI
 from tests.lab.harness import judge
 from tests.lab.harness.host import LabHost

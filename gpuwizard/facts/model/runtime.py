@@ -91,7 +91,8 @@ class RuntimeFacts:
     exist and count, in the order in which they are read; `config_newer_than_process` is true when one of them was
     written after the process began, so that it is not what runs, and `changed_files` are those that were.
     `binary_replaced` is true when the file of the running program is not on the disk any more; `waiting_command` is the
-    command line with which the unit would start now, where it is another one than that of the process.
+    command line with which the unit would start now, where it is another one than that of the process. `not_live` says
+    where a running Docker or CRI-O has other handlers than its files give it, whatever the times of these files say.
     `toolkit_newer_than_process` is true for a dockerd that began before the NVIDIA hook was installed. `bridge` is the
     program between the kubelet and Docker (cri-dockerd), where there is one.
     """
@@ -133,3 +134,4 @@ class RuntimeFacts:
     toolkit_newer_than_process: bool | None = None
     binary_replaced: bool | None = None
     waiting_command: str | None = None
+    not_live: tuple[str, ...] = ()

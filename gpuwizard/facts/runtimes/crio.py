@@ -8,10 +8,12 @@ from typing import Any
 
 from gpuwizard.facts.model import ConfigWarning, Handler, HostFile, RuntimeFacts
 from gpuwizard.facts.runtimes.config_files import table
+from gpuwizard.facts.runtimes.crio_types import wrong_type
 from gpuwizard.facts.runtimes.inputs import (
     RuntimeInputs,
     missing_programs,
     other_command,
+    other_handlers,
     package_of,
     socket_path,
     started_at,
@@ -22,6 +24,7 @@ from gpuwizard.facts.runtimes.inputs import (
 )
 from gpuwizard.facts.text import load_toml, value, version_of
 from gpuwizard.facts.units import Process, by_pid, flag
+from gpuwizard.secret import SecretBytes
 
 __all__ = ["crio_facts"]
 
@@ -29,6 +32,7 @@ _MAIN = "/etc/crio/crio.conf"
 _FOLDER = "/etc/crio/crio.conf.d"
 _SOCKET = "/run/crio/crio.sock"
 _PACKAGES = ("cri-o", "microshift")
+_BUILT_IN = frozenset(("crun", "runc"))
 _BACKUP = re.compile(
     r"(?i)(?:\.(?:bak|backup|old|orig|save|swp|rpmsave|rpmnew|dpkg-old|dpkg-dist|dpkg-new)(?:\.|$)|~$|^#)"
 )
@@ -36,7 +40,8 @@ _BACKUP = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """All files laid over one another: `crio` is the table of that name. `error` says which is no TOML."""
+    """All files laid over one another: `crio` is the table of that name. `error` says why CRI-O does not take the file
+    `broken`: no TOML, or a value of another type than it wants."""
 
     crio: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
@@ -68,6 +73,7 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
     handlers = _handlers(runtime, version) if merged.error is None else {}
     socket = socket_path(flag(arguments, "--listen") or _text(table(merged.crio, "api").get("listen")) or _SOCKET)
     known = merged.error is None and (inputs.root or bool(paths))
+    missing = _missing(handlers, default, runtime, inputs)
     newer, changed = written_since([*paths, folder], started_at(process, inputs), inputs)
     facts = RuntimeFacts(
         kind="crio",
@@ -89,15 +95,35 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
         cdi_spec_dirs=_dirs(runtime, version),
         sandbox_image=_text(image.get("pause_image")),
         warnings=_warnings(paths, merged, inputs),
-        missing_binaries=_missing(handlers, default, runtime, inputs),
+        missing_binaries=missing,
         config_newer_than_process=newer if paths else None,
         changed_files=changed,
         binary_replaced=process.replaced if process is not None else None,
         waiting_command=other_command(process, unit),
         package=package_of(_PACKAGES, inputs.packages),
         config_files=tuple(paths),
+        not_live=_not_live(socket, handlers, default, missing, arguments, inputs) if process and known else (),
     )
     return with_service(facts, unit)
+
+
+def _not_live(
+    socket: str | None,
+    handlers: Mapping[str, Handler],
+    default: str | None,
+    missing: Mapping[str, str],
+    arguments: Sequence[str],
+    inputs: RuntimeInputs,
+) -> tuple[str, ...]:
+    """Where the running CRI-O has other handlers than its files give it, whatever the times of the files say.
+
+    crun and runc may be built in, and one whose program is not there is left out at the start: neither counts.
+    """
+    live = inputs.crio_live
+    if live is None or socket != _SOCKET or any(a.startswith("--runtimes") for a in arguments):
+        return ()
+    named = {n for n, h in handlers.items() if h.options.get("path") and h.runtime_type == "oci"}
+    return other_handlers(live, named - _BUILT_IN - set(missing) | live.handlers & set(handlers), default, _BUILT_IN)
 
 
 def _paths(main: str, folder: str, files: Mapping[str, HostFile]) -> list[str]:
@@ -116,6 +142,8 @@ def _merge(paths: Sequence[str], files: Mapping[str, HostFile]) -> _Merged:
         document = load_toml(content.raw) if content is not None else {}
         if isinstance(document, str):
             return _Merged(error=document, broken=path)
+        if (wrong := wrong_type(document)) is not None:
+            return _Merged(error=f"{wrong}{_line_of(wrong, content)}", broken=path)
         for name, section in table(document, "crio").items():
             if not isinstance(section, Mapping):
                 crio[name] = section
@@ -125,6 +153,15 @@ def _merge(paths: Sequence[str], files: Mapping[str, HostFile]) -> _Merged:
             if name == "runtime" and isinstance(section.get("runtimes"), Mapping):
                 crio[name]["runtimes"] = {**table(former, "runtimes"), **section["runtimes"]}
     return _Merged(crio)
+
+
+def _line_of(wrong: str, content: SecretBytes | None) -> str:
+    """Where the key that `wrong` begins with stands: the first line with its last word."""
+    last = wrong.partition(" is ")[0].rpartition(".")[2]
+    key = re.compile(rf"[\s\[]*(?:[\w.\"'-]+\.)?[\"']?{re.escape(last)}\b")
+    lines = content.text().split("\n") if content is not None else []
+    number = next((i for i, line in enumerate(lines, 1) if key.match(line)), 0)
+    return f" (at line {number})" if number else ""
 
 
 def _version(inputs: RuntimeInputs) -> str | None:

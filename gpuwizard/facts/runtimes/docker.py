@@ -13,6 +13,7 @@ from gpuwizard.facts.runtimes.inputs import (
     RuntimeInputs,
     missing_programs,
     other_command,
+    other_handlers,
     package_of,
     socket_path,
     started_at,
@@ -99,11 +100,12 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
     handlers = _handlers(daemon, arguments)
     newer, changed = written_since([path], started_at(process, inputs), inputs)
     default = _text(daemon.document.get("default-runtime")) or flag(arguments, "--default-runtime")
+    socket = _socket(daemon, arguments)
     bridged = inputs.endpoint is not None and ("cri-dockerd" in inputs.endpoint or "dockershim" in inputs.endpoint)
     facts = RuntimeFacts(
         kind="docker",
         version=version,
-        socket=_socket(daemon, arguments),
+        socket=socket,
         config_path=path if there else None,
         handlers=handlers,
         default_handler=default,
@@ -131,8 +133,30 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
         config_files=(path,) if there else (),
         bridge="cri-dockerd" if _bridge(inputs) else None,
         toolkit_newer_than_process=_toolkit_newer(process, inputs),
+        not_live=_not_live(socket, daemon, handlers, default, inputs) if process is not None else (),
     )
     return with_service(facts, unit)
+
+
+def _not_live(
+    socket: str | None,
+    daemon: _Daemon,
+    handlers: Mapping[str, Handler],
+    default: str | None,
+    inputs: RuntimeInputs,
+) -> tuple[str, ...]:
+    """Where the running daemon has other runtimes than its file and flags give it, whatever the times of the files
+    say. What is built in (runc and the shims of containerd) stands in no file (`runtimes.md §8`)."""
+    live = inputs.docker_live
+    if live is None or daemon.error is not None or socket != _SOCKET:
+        return ()
+    return other_handlers(
+        live, {n for n in handlers if not _built_in(n)}, default or "runc", {n for n in live.handlers if _built_in(n)}
+    )
+
+
+def _built_in(name: str) -> bool:
+    return name == "runc" or name.startswith("io.containerd.")
 
 
 def _version(inputs: RuntimeInputs) -> str | None:

@@ -1,7 +1,7 @@
 """What the runtimes are judged by, and what every kind of them is asked in the same way."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -12,10 +12,13 @@ from gpuwizard.facts.units import Process, Unit
 
 __all__ = [
     "ContainerdLook",
+    "Live",
     "Predict",
     "RuntimeInputs",
+    "live_in",
     "missing_programs",
     "other_command",
+    "other_handlers",
     "package_of",
     "same_socket",
     "socket_path",
@@ -28,6 +31,7 @@ __all__ = [
 
 _MARGIN = 2.0
 """Seconds: uptime, the clock and file times are whole seconds or a little better."""
+_LIVE = ("default", "handler")
 _TICKS = 100
 """Clock ticks a second in which /proc tells times; the same on every Linux."""
 
@@ -58,6 +62,38 @@ class ContainerdLook:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """What a running Docker or CRI-O says of itself: its default handler and the names of all."""
+
+    default: str
+    handlers: frozenset[str]
+
+
+def live_in(text: str | None) -> Live | None:
+    """Read the lines that live.pl printed; None unless they name a default handler and at least one."""
+    words = [line.partition(" ") for line in (text or "").splitlines()]
+    names = {kind: [shown for k, _, name in words if k == kind and (shown := value(name))] for kind in _LIVE}
+    if not names["default"] or not names["handler"]:
+        return None
+    return Live(names["default"][0], frozenset(names["handler"]))
+
+
+def other_handlers(live: Live, files: Set[str], default: str | None, built_in: Set[str]) -> tuple[str, ...]:
+    """Where what runs differs from what the next start makes of the files: handlers that `files` define, the `default`
+    of the files (None: not known), and those that may run without standing in a file."""
+    found = [f"handler {name} stands in the files and does not run" for name in sorted(files - live.handlers)]
+    found += [f"handler {name} runs and stands in no file" for name in sorted(live.handlers - files - built_in)]
+    if default is not None and _plain(default) != _plain(live.default):
+        found.append(f"the default handler is {live.default}, and {default} in the files")
+    return tuple(found)
+
+
+def _plain(handler: str) -> str:
+    """Docker 20.10 to 23 call runc by the name of its shim, too."""
+    return "runc" if handler == "io.containerd.runc.v2" else handler
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeInputs:
     """All that the runtimes are judged by. `endpoint` is the kubelet's CRI socket: None when unknown, empty when
     the host has no kubelet.
@@ -65,7 +101,8 @@ class RuntimeInputs:
     `packages` maps an installed package to its version; `programs` a program that a configuration names to its path on
     the host, empty where there is none; `path_programs` what PATH gives; `times` are those of files, `uptime` the
     host's when it was asked for them. `docker_package` and `crio_package` are the packages that the programs come from.
-    `crio_unread` are the files of a folder that CRI-O does not read. `cgroup2` is None where it is not known. `predict`
+    `crio_unread` are the files of a folder that CRI-O does not read. `docker_live` and `crio_live` are what the daemon
+    at the usual socket runs with. `cgroup2` is None where it is not known. `predict`
     stands in for a dump that the probe did not ask for.
     """
 
@@ -86,6 +123,8 @@ class RuntimeInputs:
     crio_package: str | None = None
     crio_unread: Sequence[str] = ()
     cgroup2: bool | None = None
+    docker_live: Live | None = None
+    crio_live: Live | None = None
     root: bool = True
     predict: Predict | None = None
 

@@ -6,7 +6,7 @@ from gpuwizard.facts.files import file_times
 from gpuwizard.facts.frames import Frames, Section
 from gpuwizard.facts.look import Look
 from gpuwizard.facts.model import KubernetesFacts, RuntimeFacts
-from gpuwizard.facts.runtimes.inputs import Predict
+from gpuwizard.facts.runtimes.inputs import Predict, live_in
 from gpuwizard.facts.runtimes.runtimes import ContainerdLook, RuntimeInputs, runtime_facts
 from gpuwizard.facts.text import number, value
 
@@ -40,6 +40,8 @@ def read_runtimes(
             docker_package=value(frames.good("docker-package")),
             crio_package=value(frames.good("crio-package")),
             crio_unread=frames.lines("crio-unread"),
+            docker_live=live_in(frames.good("docker-live")),
+            crio_live=live_in(frames.good("crio-live")),
             cgroup2={"unified": True, "hybrid": False, "legacy": False}.get(frames.text("cgroup") or ""),
             root=look.root,
             predict=predict,

@@ -64,7 +64,8 @@ RULES: tuple[Rule, ...] = (
         "GW-CRIO-001",
         "error",
         "CRI-O does not start with its files",
-        "One of CRI-O's configuration files is no valid TOML; files with any ending count.",
+        "One of CRI-O's configuration files is no valid TOML, or gives a key a value of another type than CRI-O takes "
+        "there (a number for a text, a text for a table); files with any ending count.",
         "Correct or remove the file that is named; `crio config` shows whether all are read. Then `systemctl restart "
         "crio`.",
         _no_toml,

@@ -128,8 +128,12 @@ def _older(probe: Probe) -> Verdict | None:
 
 def _changed(probe: Probe) -> Verdict | None:
     for runtime in _dockers(probe):
-        if runtime.config_newer_than_process and not runtime.effective_error:
-            return Verdict((shown_runtime(runtime), f"{runtime.config_path}: written after dockerd began"))
+        if runtime.effective_error:
+            continue
+        found = [f"{runtime.config_path}: written after dockerd began"] if runtime.config_newer_than_process else []
+        found += runtime.not_live
+        if found:
+            return Verdict((shown_runtime(runtime), *found))
     return None
 
 

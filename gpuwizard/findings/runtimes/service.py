@@ -53,11 +53,12 @@ def _restarts(probe: Probe) -> Verdict | None:
 
 def _not_in_force(probe: Probe) -> Verdict | None:
     for runtime in probe.facts.runtimes:
-        if runtime.kind == "docker" or runtime.used_by_kubelet is False or not runtime.config_newer_than_process:
+        waits = runtime.config_newer_than_process or runtime.not_live
+        if runtime.kind == "docker" or runtime.used_by_kubelet is False or not waits:
             continue
         evidence = [shown_runtime(runtime)]
         evidence += [f"{path}: {written}" for path in runtime.changed_files if (written := _written(probe, path))]
-        return Verdict(tuple(evidence), about=config_of(runtime))
+        return Verdict((*evidence, *runtime.not_live), about=config_of(runtime))
     return None
 
 

@@ -5,9 +5,10 @@
 # "prepare" runs the guard that came along as a payload, every other role the one that it left in the run folder.
 # Other commands than POSIX: flock -n FD. Time is only ever `sleep N` and `date +%s`.
 #
-# Says "@lock held", or "@lock busy TEXT" ("@lock unusable TEXT": there can be no lock here) and ends with 3; "@lock waiting SECONDS LIMIT TEXT" while the former holder of
-# the same run is made to go. It ends by itself after 30 s without a line, when standard
-# input closes, at the line "release", and when the same run asks for the lock again (after its link was cut).
+# Says "@lock held"; or "@lock busy TEXT" ("@lock unusable TEXT": there can be no lock here) and ends with 3; or
+# "@lock waiting SECONDS LIMIT TEXT" while the former holder of the same run is made to go. It ends by itself after 30 s
+# without a line, when standard input closes, at the line "release", and when the same run asks for the lock again
+# (after its link was cut).
 
 PATIENCE=15
 

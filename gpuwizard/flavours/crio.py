@@ -15,7 +15,7 @@ from gpuwizard.containerd.edit import add_table
 from gpuwizard.containerd.effective import flatten
 from gpuwizard.errors import RefusedError
 from gpuwizard.facts.model import Handler, Probe, RuntimeFacts
-from gpuwizard.facts.runtimes.crio_types import wrong_type
+from gpuwizard.facts.runtimes.crio_files import in_order, merged
 from gpuwizard.flavours.chosen import runtime_of
 from gpuwizard.flavours.crio_toolkit import low_level_change
 from gpuwizard.flavours.handler import NAME, is_right
@@ -56,8 +56,7 @@ class _Situation:
         """All files in CRI-O's order: crio.conf, then its walk of the folder; a None of `extra` is no longer there."""
         main = self.runtime.config_path or "/etc/crio/crio.conf"
         every = {p: raw for p, raw in {**self.files, **(extra or {})}.items() if raw is not None}
-        order = sorted(every, key=lambda p: (p != main, p.split("/")))
-        return {p: every[p] for p in order}
+        return {path: every[path] for path in in_order(main, every)}
 
 
 def offer(probe: Probe) -> tuple[StrategyOption, ...]:
@@ -110,28 +109,12 @@ def _situation(probe: Probe, runtime: RuntimeFacts) -> _Situation:
     return _Situation(runtime, files, f"{folder}/{DROP_IN}", "crun" if newer else "runc", path)
 
 
-def _merged(files: Mapping[str, bytes]) -> dict[str, Any]:
-    """The table `crio` of all files: the last one wins, and a handler's table replaces an earlier one of that name.
-
-    Raises _BrokenError for a file that is no TOML, or that has a value which CRI-O does not take.
-    """
-    crio: dict[str, Any] = {}
-    for path, raw in files.items():
-        try:
-            document = tomllib.loads(raw.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _BrokenError(f"no TOML: {error}", where=path) from error
-        if (wrong := wrong_type(document)) is not None:
-            raise _BrokenError(f"{wrong}: it would not start", where=path)
-        for name, section in _table(document, "crio").items():
-            if not isinstance(section, dict):
-                crio[name] = section
-                continue
-            former = _table(crio, name)
-            crio[name] = {**former, **section}
-            if isinstance(section.get("runtimes"), dict):
-                crio[name]["runtimes"] = {**_table(former, "runtimes"), **section["runtimes"]}
-    return crio
+def _merged(files: Mapping[str, bytes]) -> Mapping[str, Any]:
+    """The table `crio` of all files. Raises _BrokenError for one with which CRI-O would not start."""
+    found = merged(files)
+    if found.error is not None:
+        raise _BrokenError(f"{found.error}: CRI-O would not start", where=found.broken)
+    return found.crio
 
 
 def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:

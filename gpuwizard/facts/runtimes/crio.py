@@ -3,12 +3,11 @@
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from gpuwizard.facts.model import ConfigWarning, Handler, HostFile, RuntimeFacts
+from gpuwizard.facts.model import ConfigWarning, Handler, RuntimeFacts
 from gpuwizard.facts.runtimes.config_files import table
-from gpuwizard.facts.runtimes.crio_types import wrong_type
+from gpuwizard.facts.runtimes.crio_files import CrioFiles, in_order, merged
 from gpuwizard.facts.runtimes.inputs import (
     RuntimeInputs,
     missing_programs,
@@ -22,9 +21,8 @@ from gpuwizard.facts.runtimes.inputs import (
     with_service,
     written_since,
 )
-from gpuwizard.facts.text import load_toml, value, version_of
+from gpuwizard.facts.text import value, version_of
 from gpuwizard.facts.units import Process, by_pid, flag
-from gpuwizard.secret import SecretBytes
 
 __all__ = ["crio_facts"]
 
@@ -36,16 +34,6 @@ _BUILT_IN = frozenset(("crun", "runc"))
 _BACKUP = re.compile(
     r"(?i)(?:\.(?:bak|backup|old|orig|save|swp|rpmsave|rpmnew|dpkg-old|dpkg-dist|dpkg-new)(?:\.|$)|~$|^#)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Merged:
-    """All files laid over one another: `crio` is the table of that name. `error` says why CRI-O does not take the file
-    `broken`: no TOML, or a value of another type than it wants."""
-
-    crio: Mapping[str, Any] = field(default_factory=dict)
-    error: str | None = None
-    broken: str | None = None
 
 
 def crio_facts(inputs: RuntimeInputs) -> list[RuntimeFacts]:
@@ -65,14 +53,19 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
     arguments = process.arguments if process is not None else unit.arguments if unit is not None else ()
     main = flag(arguments, "--config", "-c") or _MAIN
     folder = flag(arguments, "--config-dir", "-d") or _FOLDER
-    paths = _paths(main, folder, inputs.files)
-    merged = _merge(paths, inputs.files)
+    texts = {
+        path: file.content.raw
+        for path, file in inputs.files.items()
+        if file.content is not None and (path == main or path.startswith(f"{folder}/"))
+    }
+    paths = in_order(main, texts)
+    files = merged({path: texts[path] for path in paths})
     version = _version(inputs)
-    runtime, image = table(merged.crio, "runtime"), table(merged.crio, "image")
+    runtime, image = table(files.crio, "runtime"), table(files.crio, "image")
     default = flag(arguments, "--default-runtime") or _text(runtime.get("default_runtime")) or _default(version)
-    handlers = _handlers(runtime, version) if merged.error is None else {}
-    socket = socket_path(flag(arguments, "--listen") or _text(table(merged.crio, "api").get("listen")) or _SOCKET)
-    known = merged.error is None and (inputs.root or bool(paths))
+    handlers = _handlers(runtime, version) if files.error is None else {}
+    socket = socket_path(flag(arguments, "--listen") or _text(table(files.crio, "api").get("listen")) or _SOCKET)
+    known = files.error is None and (inputs.root or bool(paths))
     missing = _missing(handlers, default, runtime, inputs)
     newer, changed = written_since([*paths, folder], started_at(process, inputs), inputs)
     facts = RuntimeFacts(
@@ -89,12 +82,12 @@ def _facts(process: Process | None, inputs: RuntimeInputs) -> RuntimeFacts:
         binary=(process.exe if process is not None else None) or inputs.path_programs.get("crio"),
         pid=process.pid if process is not None else None,
         running=process is not None,
-        effective_error=merged.error,
+        effective_error=files.error,
         systemd_cgroup=_systemd_cgroup(runtime, arguments) if known else None,
         cdi=_cdi(version),
         cdi_spec_dirs=_dirs(runtime, version),
         sandbox_image=_text(image.get("pause_image")),
-        warnings=_warnings(paths, merged, inputs),
+        warnings=_warnings(paths, files, inputs),
         missing_binaries=missing,
         config_newer_than_process=newer if paths else None,
         changed_files=changed,
@@ -124,44 +117,6 @@ def _not_live(
         return ()
     named = {n for n, h in handlers.items() if h.options.get("path") and h.runtime_type == "oci"}
     return other_handlers(live, named - _BUILT_IN - set(missing) | live.handlers & set(handlers), default, _BUILT_IN)
-
-
-def _paths(main: str, folder: str, files: Mapping[str, HostFile]) -> list[str]:
-    """crio.conf, then every file of the folder and of the folders in it, in the order of its walk."""
-    found = [path for path, file in files.items() if file.content is not None and path.startswith(f"{folder}/")]
-    found.sort(key=lambda path: path.split("/"))
-    file = files.get(main)
-    return [main, *found] if file is not None and file.content is not None else found
-
-
-def _merge(paths: Sequence[str], files: Mapping[str, HostFile]) -> _Merged:
-    """The files in their order: the last one wins, and a handler's table replaces an earlier one of that name."""
-    crio: dict[str, Any] = {}
-    for path in paths:
-        content = files[path].content
-        document = load_toml(content.raw) if content is not None else {}
-        if isinstance(document, str):
-            return _Merged(error=document, broken=path)
-        if (wrong := wrong_type(document)) is not None:
-            return _Merged(error=f"{wrong}{_line_of(wrong, content)}", broken=path)
-        for name, section in table(document, "crio").items():
-            if not isinstance(section, Mapping):
-                crio[name] = section
-                continue
-            former = table(crio, name)
-            crio[name] = {**former, **section}
-            if name == "runtime" and isinstance(section.get("runtimes"), Mapping):
-                crio[name]["runtimes"] = {**table(former, "runtimes"), **section["runtimes"]}
-    return _Merged(crio)
-
-
-def _line_of(wrong: str, content: SecretBytes | None) -> str:
-    """Where the key that `wrong` begins with stands: the first line with its last word."""
-    last = wrong.partition(" is ")[0].rpartition(".")[2]
-    key = re.compile(rf"[\s\[]*(?:[\w.\"'-]+\.)?[\"']?{re.escape(last)}\b")
-    lines = content.text().split("\n") if content is not None else []
-    number = next((i for i, line in enumerate(lines, 1) if key.match(line)), 0)
-    return f" (at line {number})" if number else ""
 
 
 def _version(inputs: RuntimeInputs) -> str | None:
@@ -235,11 +190,11 @@ def _text(entry: object) -> str | None:
     return value(entry) if isinstance(entry, str) else None
 
 
-def _warnings(paths: Sequence[str], merged: _Merged, inputs: RuntimeInputs) -> tuple[ConfigWarning, ...]:
+def _warnings(paths: Sequence[str], files: CrioFiles, inputs: RuntimeInputs) -> tuple[ConfigWarning, ...]:
     found = []
-    if merged.broken is not None and merged.error is not None:
-        place = re.search(r"at line (\d{1,9})", merged.error)
-        found.append(ConfigWarning(merged.broken, merged.error, int(place[1]) if place else None, "syntax"))
+    if files.error is not None:
+        place = re.search(r"at line (\d{1,9})", files.error)
+        found.append(ConfigWarning(files.broken, files.error, int(place[1]) if place else None, "syntax"))
     for path in paths:
         if _BACKUP.search(posixpath.basename(path)):
             found.append(

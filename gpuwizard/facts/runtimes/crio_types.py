@@ -1,6 +1,7 @@
 """What types CRI-O takes for the keys of its files: one of another type stops it like a mistake in the syntax.
 
-By the structs of cri-o/cri-o pkg/config/config.go (TomlConfig), which the decoder fills strictly. Keys that are not
+By the structs of cri-o/cri-o pkg/config/config.go and internal/config/nri/nri.go, 1.18 to 1.36, which the decoder fills
+strictly. Keys that are not
 listed here are not judged: releases add some, and what no release knows is ignored.
 """
 

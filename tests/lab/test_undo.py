@@ -1,7 +1,7 @@
 """Every way back on real hosts, as a user takes it: one host of a run, all of it, under a later run, all runs at once,
 by hand from the run's own README, and after a run that was cut. Bytes, modes, owners and times are those of before.
 
-The ways are gone side by side, each on hosts of its own: most of the time they only wait.
+The ways are gone side by side, each on hosts of its own; most of the time they only wait.
 """
 
 import asyncio

@@ -1,13 +1,18 @@
 """Every way back on real hosts, as a user takes it: one host of a run, all of it, under a later run, all runs at once,
-by hand from the run's own README, and after a run that was cut. Bytes, modes, owners and times are those of before."""
+by hand from the run's own README, and after a run that was cut. Bytes, modes, owners and times are those of before.
 
+The ways are gone side by side, each on hosts of its own; most of the time they only wait.
+"""
+
+import asyncio
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,17 +20,19 @@ import pytest
 from gpuwizard.actions import FileChange
 from gpuwizard.clock import SystemClock
 from gpuwizard.events import Event
-from gpuwizard.remote.transport import Transport
+from gpuwizard.remote.connect import connect
+from gpuwizard.remote.target import parse_targets
 from gpuwizard.secret import SecretBytes
 from gpuwizard.work.guard import Guard, Hooks
 from gpuwizard.work.guard_scripts import GuardedChange
 from tests.lab.harness.host import LabHost
 from tests.lab.harness.lab import Lab
+from tests.lab.operators import Nobody
 from tests.lab.test_apply import CRI, LEFT, LOOK, RUNS
 from tests.lab.test_end_to_end import Program, said
 
-FreshHost = Callable[..., LabHost]
-Login = Callable[..., Awaitable[Transport]]
+FreshHost = Callable[[str], LabHost]
+Way = Callable[[Program, FreshHost], None]
 
 ANSWERS = """\
 version = 1
@@ -42,11 +49,6 @@ confirm_timeout = 45.0
 enabled = false
 """
 SUMS = "cd /etc/containerd && find . -type f -exec sha256sum {} + | sort"
-
-
-@pytest.fixture
-def gpuwizard(lab: Lab, tmp_path: Path) -> Program:
-    return Program(lab, tmp_path)
 
 
 def look(host: LabHost) -> str:
@@ -88,7 +90,7 @@ def well(host: LabHost) -> None:
     assert host.run(LEFT).stdout == ""
 
 
-def test_one_host_of_a_run_then_the_rest_of_it(gpuwizard: Program, fresh_host: FreshHost) -> None:
+def one_host_of_a_run_then_the_rest_of_it(gpuwizard: Program, fresh_host: FreshHost) -> None:
     one, other = fresh_host("bookworm"), fresh_host("sid")
     before = {host.name: odd(host) for host in (one, other)}
     run = applied(gpuwizard, one, other)
@@ -109,9 +111,7 @@ def test_one_host_of_a_run_then_the_rest_of_it(gpuwizard: Program, fresh_host: F
     well(other)
 
 
-async def test_an_older_run_under_a_later_one_of_the_same_file_and_of_another(
-    gpuwizard: Program, fresh_host: FreshHost, login: Login
-) -> None:
+def an_older_run_under_a_later_one_of_the_same_file_and_of_another(gpuwizard: Program, fresh_host: FreshHost) -> None:
     host = fresh_host("trixie")
     before = odd(host)
     older = applied(gpuwizard, host)
@@ -128,11 +128,7 @@ async def test_an_older_run_under_a_later_one_of_the_same_file_and_of_another(
     done = gpuwizard("rollback", later, "--yes")
     assert done.returncode == 0, said(done)
     assert look(host) == between
-    others = FileChange("/etc/containerd/certs.d/example.org/hosts.toml", None, SecretBytes(b'server = "https://x"\n'))
-    events: list[Event] = []
-    change = GuardedChange("another-file", "somebody else", files=(others,), timeout=45)
-    outcome = await Guard(await login(host), change, Hooks(), emit=events.append, clock=SystemClock()).run()
-    assert outcome.outcome == "confirmed", events
+    asyncio.run(another_file(gpuwizard.lab, host))
     done = gpuwizard("rollback", older, "--yes")
     assert done.returncode == 0, said(done)
     assert host.read("/etc/containerd/certs.d/example.org/hosts.toml") == b'server = "https://x"\n'
@@ -141,7 +137,19 @@ async def test_an_older_run_under_a_later_one_of_the_same_file_and_of_another(
     well(host)
 
 
-def test_an_uninstall_takes_back_every_run(gpuwizard: Program, fresh_host: FreshHost) -> None:
+async def another_file(lab: Lab, host: LabHost) -> None:
+    """A later run, confirmed, of a file that no other run has touched."""
+    (target,) = parse_targets((host.name,))
+    transport = await connect(target, lab.options(), Nobody())
+    file = FileChange("/etc/containerd/certs.d/example.org/hosts.toml", None, SecretBytes(b'server = "https://x"\n'))
+    events: list[Event] = []
+    change = GuardedChange("another-file", "somebody else", files=(file,), timeout=45)
+    outcome = await Guard(transport, change, Hooks(), emit=events.append, clock=SystemClock()).run()
+    await transport.close()
+    assert outcome.outcome == "confirmed", events
+
+
+def an_uninstall_takes_back_every_run(gpuwizard: Program, fresh_host: FreshHost) -> None:
     host = fresh_host("sid")
     before = odd(host)
     applied(gpuwizard, host)
@@ -155,9 +163,16 @@ def test_an_uninstall_takes_back_every_run(gpuwizard: Program, fresh_host: Fresh
     assert look(host) == before
 
 
-@pytest.mark.parametrize("suite", ["bookworm", "sid"])
-def test_by_hand_as_the_readme_of_the_run_says(suite: str, gpuwizard: Program, fresh_host: FreshHost) -> None:
-    host = fresh_host(suite)
+def by_hand_in_place(gpuwizard: Program, fresh_host: FreshHost) -> None:
+    as_the_readme_says(gpuwizard, fresh_host("bookworm"))
+
+
+def by_hand_with_a_drop_in(gpuwizard: Program, fresh_host: FreshHost) -> None:
+    as_the_readme_says(gpuwizard, fresh_host("sid"))
+
+
+def as_the_readme_says(gpuwizard: Program, host: LabHost) -> None:
+    """Every command that the README in the run's folder names, one after the other, as root."""
     before = odd(host)
     run = applied(gpuwizard, host)
     assert look(host) != before
@@ -171,9 +186,8 @@ def test_by_hand_as_the_readme_of_the_run_says(suite: str, gpuwizard: Program, f
     well(host)
 
 
-def test_resume_of_a_run_that_was_cut_and_then_its_rollback(
-    gpuwizard: Program, lab: Lab, fresh_host: FreshHost
-) -> None:
+def resume_of_a_run_that_was_cut_and_then_its_rollback(gpuwizard: Program, fresh_host: FreshHost) -> None:
+    lab = gpuwizard.lab
     host = fresh_host("trixie")
     before = odd(host)
     process = subprocess.Popen(
@@ -204,3 +218,45 @@ def told(gpuwizard: Program, step: str) -> bool:
     """Has the journal of the run heard that its host is at `step`?"""
     lines = [line for path in gpuwizard.state.glob("runs/*/events.jsonl") for line in path.read_text().splitlines()]
     return any(f'"{step}"' in line and json.loads(line)["data"].get("state") == step for line in lines[:-1])
+
+
+WAYS: tuple[Way, ...] = (
+    an_older_run_under_a_later_one_of_the_same_file_and_of_another,
+    an_uninstall_takes_back_every_run,
+    one_host_of_a_run_then_the_rest_of_it,
+    resume_of_a_run_that_was_cut_and_then_its_rollback,
+    by_hand_with_a_drop_in,
+    by_hand_in_place,
+)
+
+
+def go(way: Way, lab: Lab, folder: Path) -> None:
+    """One way, on hosts that are removed afterwards."""
+    hosts: list[LabHost] = []
+
+    def fresh(suite: str) -> LabHost:
+        hosts.append(lab.fresh(suite, name=f"undo-{WAYS.index(way)}-{suite}"))
+        return hosts[-1]
+
+    try:
+        way(Program(lab, folder), fresh)
+    finally:
+        for host in hosts:
+            lab.remove(host)
+
+
+@pytest.fixture(scope="module")
+def gone(
+    request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Way, "Future[None]"]]:
+    """The ways that this run of tests asks for, all under way."""
+    here = [item for item in request.session.items if item.path == request.path]
+    chosen = [way for way in WAYS if any(way.__name__ in item.name for item in here)]
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        yield {way: pool.submit(go, way, lab, tmp_path_factory.mktemp("laptop")) for way in chosen}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", WAYS, ids=[way.__name__ for way in WAYS])
+def test_the_host_is_as_it_was(way: Way, gone: "dict[Way, Future[None]]") -> None:
+    gone[way].result()

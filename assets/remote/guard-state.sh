@@ -84,7 +84,7 @@ load_params() {
 # NOW is the time on this host, as fresh as the last call. A process reads the clock once and counts the seconds of the
 # kernel from then on: each look at the clock would be one more process, and a clock that jumps meanwhile is not followed.
 tick() {
-    if [ -n "$R" ] || ! { read -r uptime _ </proc/uptime; } 2>/dev/null; then
+    if [ -n "$R" ] || ! { read -r uptime _ <"$R/proc/uptime"; } 2>/dev/null; then
         NOW=$(date +%s)
         return
     fi

@@ -135,7 +135,7 @@ main() {
     heard=0
     beat
     # The process that holds the lock, whatever shell level main runs in.
-    read -r HOLDER _ </proc/self/stat
+    HOLDER=$(exec sh -c 'echo "$PPID"')
     watchdog </dev/null >/dev/null 2>&1 9>&- &
     dog=$!
     printf '@lock held\n'

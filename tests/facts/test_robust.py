@@ -28,6 +28,7 @@ from gpuwizard.work.probe import probe_script
 from tests.captured import edit
 from tests.facts.busy_hosts import crowded_node, k3s_node
 from tests.facts.spoiling import DATA, DOCUMENTS, HOSTILE, ready, replaced, spoiled, with_config, written
+from tests.pace import walk
 from tests.probe_tree import Tree
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -80,18 +81,6 @@ def shown(raw: bytes) -> list[str]:
     return [finding.id for finding in findings]
 
 
-def walk() -> float:
-    """CPU seconds that plain Python takes, here and now, to look at each character of a megabyte: the measure of what
-    a probe costs. A machine that is slow, or that others work on, is so for both."""
-    began, letters = time.thread_time(), 0
-    for character in LETTERS:
-        if character.isalnum():
-            letters += 1
-    assert letters
-    return time.thread_time() - began
-
-
-LETTERS = 'key.of."a table" = [1, "two", 0x3] # why\n' * ((1 << 20) // 41)
 PACE = [walk()]
 """The shortest walk so far."""
 

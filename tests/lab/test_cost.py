@@ -1,4 +1,4 @@
-"""What one look costs a real host: at most 0.15 seconds of CPU, the login and nvidia-smi apart."""
+"""What one look costs a real host: at most 0.15 seconds of CPU of a quick machine, the login and nvidia-smi apart."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from gpuwizard.remote.transport import Transport
 from gpuwizard.work.probe import probe_host
 from tests.lab.harness.host import LabHost
+from tests.pace import slowness
 
 LIMIT = 0.15
 TIMES = 8
@@ -39,4 +40,4 @@ async def cost(login: Login, host: LabHost) -> float:
 
 
 async def test_a_kubeadm_node(login: Login, each_containerd: LabHost) -> None:
-    assert 0.02 < await cost(login, each_containerd) <= LIMIT
+    assert 0.02 < await cost(login, each_containerd) <= LIMIT * slowness()

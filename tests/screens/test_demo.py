@@ -119,7 +119,9 @@ async def test_stop_puts_back_what_is_in_flight(tmp_path: Path) -> None:
                 await pilot.pause(0.05)
             await settle(pilot)
             shown = screen_text(app)
-            assert "rolled-back" in shown
+            # On a loaded machine the host may be at its confirmation by the time that the keys are taken.
+            too_late = any("▶ confirm: confirming" in run.lines for run in app.progress.hosts.values())
+            assert "rolled-back" in shown or ("confirmed" in shown and too_late)
             await press(pilot, "f10")
         assert app.return_value == 130
 

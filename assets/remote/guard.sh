@@ -52,6 +52,13 @@ main() {
             go
             ;;
         revert | undo)
+            use_run "$2"
+            if [ ! -e "$RUN/params" ] && [ ! -e "$RUN/table" ]; then
+                # It was ended before it knew what it was about.
+                rm -rf "$RUN"
+                say "state none 0 "
+                return 0
+            fi
             need_run "$2"
             "$role" "${3:-asked for}"
             ;;

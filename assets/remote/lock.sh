@@ -1,9 +1,9 @@
 # Hold the run lock of the host while heartbeat lines arrive on standard input: RUN OWNER-TEXT. The guard of the run is
 # called over the same channel, with the lines
 #     call NUMBER TAB ROLE [TAB ARGUMENT]...    what it says goes to the channel, and "@end NUMBER STATUS" behind it
-#     stop                                      end the call that runs
+#     stop                                      end the call that runs, where it only looks or prepares
 # "prepare" runs the guard that came along as a payload, every other role the one that it left in the run folder.
-# Other commands than POSIX: flock -n FD. Time is only ever `sleep N` and `date +%s`.
+# Other commands than POSIX: flock -n FD, setsid COMMAND (if present). Time is only ever `sleep N` and `date +%s`.
 #
 # Says "@lock held"; or "@lock busy TEXT" ("@lock unusable TEXT": there can be no lock here) and ends with 3; or
 # "@lock waiting SECONDS LIMIT TEXT" while the former holder of the same run is made to go. It ends by itself after 30 s
@@ -83,12 +83,16 @@ beat() {
 run_call() {
     child='' number=$1 role=$2
     shift 2
-    guard="$FOLDER/runs/$RUN/guard.sh"
-    [ "$role" != prepare ] || guard="${PAYLOADS-}/guard.sh"
+    guard="$FOLDER/runs/$RUN/guard.sh" group=
+    if [ "$role" = prepare ]; then
+        guard="${PAYLOADS-}/guard.sh"
+        # With all that it has started: nothing of it may go on, or speak, when the next call comes.
+        group=$(command -v setsid) || group=
+    fi
     status=0
     if [ -r "$guard" ]; then
-        trap '[ -z "$child" ] || kill "$child" 2>/dev/null' TERM
-        PAYLOADS=${PAYLOADS-} sh "$guard" "$role" "$RUN" "$@" &
+        trap '[ -z "$child" ] || kill -s TERM -- "${group:+-}$child" 2>/dev/null' TERM
+        PAYLOADS=${PAYLOADS-} $group sh "$guard" "$role" "$RUN" "$@" &
         child=$!
         wait "$child"
         status=$?
@@ -96,6 +100,11 @@ run_call() {
         printf '@state none 0 \n'
     fi
     printf '@end %s %s\n' "$number" "$status"
+}
+
+# A step that changes something is short, and is never cut in the middle.
+stop_call() {
+    case $CALLED in prepare | *watch) kill "$CALL" 2>/dev/null ;; esac
 }
 
 # $1: NUMBER TAB ROLE [TAB ARGUMENT]...
@@ -142,7 +151,7 @@ main() {
     while IFS= read -r line; do
         case $line in
             release) break ;;
-            stop) [ -z "$CALL" ] || kill "$CALL" 2>/dev/null ;;
+            stop) stop_call ;;
             "call "*) begin_call "${line#call }" ;;
         esac
         beat

@@ -32,6 +32,7 @@ _SHORT = 120.0  # limit of a call that only looks or writes a few files, in real
 _GRACE = 60.0  # after T the revert of a host needs some time before its state says so
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 _TROUBLES, _UNDOS = 3, 5
+_KILLED = 128  # and the number of the signal
 _OVER = ("confirmed", "reverted", "revert-failed", "abandoned", "none")
 
 GuardStage = Literal["apply", "rollback"]
@@ -297,6 +298,8 @@ class Guard:
         done = await self._lock.guard(role, *arguments, timeout=timeout, on_line=self._heard)
         if host_state(done.lines) is None or any(line.startswith(("@refused ", "@error ")) for line in done.lines):
             self._raise_for(done)
+        if done.status >= _KILLED and role != "status":  # what it said on its way is not the last word
+            return await self._call("status")
         return self._state_in(done)
 
     def _heard(self, line: str) -> None:

@@ -61,12 +61,12 @@ class HostLine:
         if self._late is not None:
             await self._until_over(self._late)
         self._number += 1
-        number = self._number
+        number, complained = self._number, self._process.stderr
         await self._process.write_line("\t".join((f"call {number}", *words)))
         self._late = number
         try:
             async with asyncio.timeout(timeout):
-                answer = await self._heard(number, on_line)
+                status, lines = await self._heard(number, on_line)
         except TimeoutError:
             await self._stop()
             raise GpuwizardError(
@@ -76,17 +76,17 @@ class HostLine:
             await self._stop()
             raise
         self._late = None
-        return answer
+        return Answer(status, lines, self._process.stderr.removeprefix(complained).strip())
 
-    async def _heard(self, number: int, on_line: Callable[[str], None]) -> Answer:
-        """The lines up to the end of call `number`."""
+    async def _heard(self, number: int, on_line: Callable[[str], None]) -> tuple[int, tuple[str, ...]]:
+        """The exit status of call `number`, and its lines."""
         end = f"@end {number} "
         lines: list[str] = []
         source = cast(AsyncGenerator[str, None], self._process.lines())
         async with aclosing(source) as coming:
             async for line in coming:
                 if line.startswith(end):
-                    return Answer(int(line.removeprefix(end)), tuple(lines), self._process.stderr)
+                    return int(line.removeprefix(end)), tuple(lines)
                 lines.append(line)
                 on_line(line)
         raise UnreachableError("the link was lost", where=self._host)

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -9,11 +10,12 @@ from gpuwizard.clock import FastClock
 from gpuwizard.errors import GpuwizardError, UnreachableError
 from gpuwizard.remote.transport import Payload
 from gpuwizard.work.guard_scripts import host_state, prepare_payloads
+from gpuwizard.work.host_line import HostLine
 from gpuwizard.work.host_lock import HostLock
 from tests.guard_tree import SPEED, Tree, TreeTransport, change_of, two_files
 
 SLOW = b"""case $1 in
-prepare) echo "@step check $2"; sleep 25 >/dev/null 2>&1; echo "@step backup" ;;
+prepare) (echo "@step check $2"; sleep 25 >/dev/null 2>&1; echo "@step backup") ;;
 esac
 exit 5
 """
@@ -71,6 +73,8 @@ async def test_a_call_that_is_cancelled_is_ended(tree: Tree) -> None:
         await call
     after = await lock.guard("status", timeout=30, on_line=lambda _: None)
     assert after.lines == ("@state none 0 ",)
+    left = subprocess.run(["pgrep", "-f", f"{tree.root}/tmp/.*guard.sh"], capture_output=True, text=True)
+    assert left.stdout == "", "what it had started is gone as well"
     await lock.release()
 
 
@@ -94,4 +98,45 @@ async def test_a_word_that_would_be_two_is_not_sent(tree: Tree) -> None:
     lock, _ = await line_to(tree)
     with pytest.raises(ValueError, match="without tabs"):
         await lock.guard("undo", "a\tb", timeout=30, on_line=lambda _: None)
+    await lock.release()
+
+
+class Mumbling:
+    """A holder whose calls say something on stderr, each its own."""
+
+    def __init__(self) -> None:
+        self.stderr = ""
+        self._coming: list[str] = []
+
+    async def write_line(self, text: str) -> None:
+        number = text.split()[1]
+        if number != "2":
+            self.stderr = f"{self.stderr}\ntrouble of call {number}".strip()
+        self._coming = [f"@end {number} 1"]
+
+    async def lines(self) -> AsyncIterator[str]:
+        while self._coming:
+            yield self._coming.pop(0)
+
+    async def wait(self) -> int | None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+async def test_each_call_is_blamed_for_its_own_complaints_alone() -> None:
+    line = HostLine(Mumbling(), "node1")
+    said = [(await line.call("status", timeout=5, on_line=lambda _: None)).complaint for _ in range(3)]
+    assert said == ["trouble of call 1", "", "trouble of call 3"]
+
+
+async def test_an_undo_of_what_had_hardly_begun_leaves_nothing(tree: Tree) -> None:
+    lock, _ = await line_to(tree, *prepare_payloads(change_of(*two_files())))
+    await lock.guard("prepare", timeout=30, on_line=lambda _: None)
+    for name in ("params", "table", "state"):
+        (tree.run_folder() / name).unlink()
+    undone = await lock.guard("undo", "interrupted", timeout=30, on_line=lambda _: None)
+    assert (undone.status, undone.lines) == (0, ("@state none 0 ",))
+    assert not tree.run_folder().exists()
     await lock.release()

@@ -22,7 +22,8 @@ from tests.lab.faults.site import RUNS, Site
 __all__ = [
     "BREAK_CRI", "FAKE_CLOCK", "KILL_GUARD", "api_away", "api_forbids", "api_starts", "cut", "disarm_race", "foreign",
     "foreign_and_killed", "immutable", "inside", "interrupted", "killed_laptop", "mended", "power_loss", "reboot",
-    "refused_by_plan", "relayed", "stall", "two_at_once", "two_rollbacks", "untouchable", "with_api", "wrong_password",
+    "refused_by_plan", "relayed", "stall", "together", "two_at_once", "two_rollbacks", "untouchable", "with_api",
+    "wrong_password",
 ]  # fmt: skip
 
 _ANSWERS = """\
@@ -125,6 +126,17 @@ class inside:
 
     def __call__(self, site: Site) -> None:
         site.host.run(self.command.replace("FIRST", site.paths()[0] if site.planned else ""), check=self.check)
+
+
+class together:
+    """Several strikes at the same moment."""
+
+    def __init__(self, *strikes: Callable[[Site], None]) -> None:
+        self.strikes = strikes
+
+    def __call__(self, site: Site) -> None:
+        for strike in self.strikes:
+            strike(site)
 
 
 def foreign(site: Site) -> None:

@@ -256,10 +256,13 @@ def _sudo() -> list[Fault]:
     return [
         Fault("wrong password", "sudo", _BACK, says("unreachable sudo refused the password of ops"),
               play=plays.wrong_password),
-        *(Fault(f"revoked {name}", "sudo", ends, says(without, IN_TIME, *also), moment=_MOMENTS[name], strike=revoke,
-                user="ops")
+        # Root's shell is open from the lock to the end: what is taken away meanwhile is missed only by a new login.
+        *(Fault(f"revoked {name}", "sudo", _DONE, says(CONFIRMED), moment=_MOMENTS[name], strike=revoke, user="ops")
           for name in ("before the backup", "before the revert is armed", "before the files are replaced",
-                       "before the restart", "during the health checks", "before it is confirmed")
+                       "before the restart", "during the health checks", "before it is confirmed")),
+        *(Fault(f"revoked, and SSH cut, {name}", "sudo", ends, says(without, IN_TIME, *also), moment=_MOMENTS[name],
+                strike=plays.together(revoke, plays.cut), user="ops")
+          for name in ("before the files are replaced", "during the health checks", "before it is confirmed")
           for ends, also in (((_EITHER, (CONFIRMED,)),) if "confirmed" in name else ((_BACK, ()),))),
         Fault("sudo-rs with a password", "sudo", _DONE, says(CONFIRMED), host={"sudo": "sudo-rs"}, user="ops",
               suites=("trixie",)),

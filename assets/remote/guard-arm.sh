@@ -58,21 +58,30 @@ not_armed() {
     refuse not-armed "$1: $last"
 }
 
-# The files go first: a timer that fires now finds a state that forbids it to act.
+# The files go first: a timer that fires now finds a state that forbids it to act. What lies beside the configuration goes
+# before the mark: when the host dies here, the boot unit finds the mark and clears away the rest.
 disarm() {
-    rm -f "$BOOT_LINK" "$BOOT_UNIT" "$RUN/armed" "$RUN/reserve" "$RUN"/spare.*
     drop_kept
+    rm -f "$BOOT_LINK" "$BOOT_UNIT" "$RUN/armed" "$RUN/reserve" "$RUN"/spare.*
     flush "$RUN"
     [ -n "$AT_BOOT" ] || ctl stop "gpuwizard-revert-$ID.timer" >/dev/null 2>&1 || :
 }
 
-# Hand the change to PID 1.
+# Hand the change to PID 1. Who asks again, because the first answer was lost, is told how it stands.
 begin() {
     read_state
-    [ "$STATE" = armed ] || broken "the run is $STATE, not armed"
-    systemd-run --quiet --collect --unit="gpuwizard-go-$ID" --description="gpuwizard: change of run $ID" \
-        sh "$RUN/guard.sh" go "$ID" >>"$RUN/log" 2>&1 </dev/null ||
-        broken "the change could not be started: $(tail -n 1 "$RUN/log" | one_line)"
+    case $STATE in
+        armed)
+            if ! systemd-run --quiet --collect --unit="gpuwizard-go-$ID" --description="gpuwizard: change of run $ID" \
+                sh "$RUN/guard.sh" go "$ID" >>"$RUN/log" 2>&1 </dev/null; then
+                last=$(tail -n 1 "$RUN/log" | one_line)
+                sleep 1
+                read_state
+                [ "$STATE" != armed ] || broken "the change could not be started: $last"
+            fi
+            ;;
+        none | prepared | abandoned) broken "the run is $STATE, not armed" ;;
+    esac
     status
 }
 

@@ -176,6 +176,8 @@ class Guard:
     async def _prepare(self) -> str:
         """Everything up to the armed revert. Returns why there is nothing to do, mostly empty. Raises RefusedError and
         others."""
+        if not self._lock.held:  # a laptop that slept for a moment loses it
+            await self._lock.take(prepare_payloads(self._change))
         done = await self._lock.guard(*prepare_words(self._change), timeout=_SHORT, on_line=self._heard)
         self._raise_for(done)
         nothing = next((line for line in done.lines if line.startswith("@nothing ")), "")
@@ -201,7 +203,7 @@ class Guard:
 
     async def _next(self, state: HostState) -> HostState:
         """The one action that follows from a state."""
-        if state.rebooted and state.word != "prepared":
+        if state.rebooted and state.word in ("armed", "applying", "healthy"):
             return await self._undo("the host was restarted before the change was confirmed")
         if state.stopped and state.word in ("armed", "applying"):
             return await self._undo("the change stopped half-way on the host")

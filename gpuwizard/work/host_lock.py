@@ -80,10 +80,13 @@ class HostLock:
 
     async def guard(self, *words: str, timeout: float, on_line: Callable[[str], None]) -> Answer:
         """Call the guard of the run with role and arguments: over the holder's channel while the lock is held, else by
-        one of its own. Raises as `HostLine.call` and `Transport.run`."""
+        one of its own (never ``prepare``, whose payloads came with the lock). Raises as `HostLine.call` and
+        `Transport.run`."""
         if self._line is not None and self.held:
             return await self._line.call(*words, timeout=timeout, on_line=on_line)
         role, *arguments = words
+        if role == "prepare":
+            raise UnreachableError("the lock of the host was lost", where=self._transport.name)
         done = await self._transport.run(
             call(role, self._run_id, *arguments), root=True, timeout=timeout, on_line=on_line
         )

@@ -304,3 +304,15 @@ def test_the_judge_runs_the_runtime_with_its_real_arguments(one_shell: Tree) -> 
     assert done.returncode == 0, done.stdout
     asked = set((one_shell.root / "standin/asked").read_text().splitlines())
     assert asked == {f"--config {one_shell.root}{MAIN} --log-level warn config dump"}
+
+
+def test_a_change_that_is_begun_twice_is_done_once(one_shell: Tree) -> None:
+    """The answer to the first call may have been lost."""
+    started(one_shell, *two_files())
+    again = one_shell.guard("begin")
+    assert again.returncode == 0, again.stdout
+    assert one_shell.wait_for("healthy", "reverted") == "healthy"
+    later = one_shell.guard("begin")
+    assert (later.returncode, later.stdout.split()[:2]) == (0, ["@state", "healthy"])
+    restarts = [call for call in one_shell.calls() if call.startswith("restart ")]
+    assert len(restarts) == 1

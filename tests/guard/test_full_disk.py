@@ -278,3 +278,16 @@ def test_what_a_power_cut_left_beside_the_files_goes_with_the_revert(tree: Tree)
     tree.guard("boot")
     assert tree.state() == "reverted"
     assert leftovers(tree) == []
+
+
+def test_a_host_that_dies_while_it_is_disarmed_keeps_no_link(tree: Tree) -> None:
+    """Once the mark is gone nobody comes back to clear away the rest."""
+    started(tree, *two_files())
+    tree.wait_for("healthy")
+    program = tree.root / "bin/rm"
+    program.write_text(f'#!/bin/sh\n{shutil.which("rm")} "$@"\ncase $* in */armed*) kill -KILL "$PPID" ;; esac\n')
+    program.chmod(0o755)
+    assert tree.guard("confirm").returncode != 0
+    assert tree.state() == "confirmed"
+    assert not (tree.run_folder() / "armed").exists()
+    assert links(tree) == []

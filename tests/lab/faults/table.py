@@ -60,6 +60,8 @@ _CONFIG_DISK = (
     "cp -a /root/kept/. /etc/containerd/"
 )
 _FILL = "dd if=/dev/zero of=%s/filler bs=1k 2>/dev/null; true"
+# Looked for inside the host: what comes after it takes less time than a look from outside.
+_UNTIL_BEGUN = f'n=0; until set -- {_RUN}/guard.sh && [ -e "$1" ]; do n=$((n + 1)); [ $n -lt 3000000 ] || break; done'
 _FAIL_UNIT = (
     "mkdir -p /etc/systemd/system/containerd.service.d && printf '[Service]\\nExecStartPre=/bin/sh -c \"! "
     f"{_NVIDIA}\"\\n' >/etc/systemd/system/containerd.service.d/fail.conf && systemctl daemon-reload"
@@ -132,7 +134,7 @@ def _hosts() -> list[Fault]:
             ("during the backup", _BACK, f"^failed {SCRIPT}.*; nothing was changed"),
             ("during the judgement", _BACK, f"^failed {SCRIPT}.*; nothing was changed"),
             # It may be armed already when the signal comes.
-            ("while the revert is being armed", _EITHER, says(f"(?:refused|rolled-back) {SCRIPT}", CONFIRMED)),
+            ("while the revert is being armed", _EITHER, says(f"(?:refused|rolled-back) {SCRIPT}", STOPPED, CONFIRMED)),
             ("while the files are replaced", _BACK, says(f"rolled-back {SCRIPT}", STOPPED)),
         )
     ]
@@ -160,8 +162,9 @@ def _disks() -> list[Fault]:
         Fault("before the backup", group, _BACK, says(f"{small} in /var/lib/gpuwizard"), before=_STATE_DISK,
               moment=Moment("check"), strike=plays.inside(state)),
         Fault("during the backup and the staging", group, _BACK,
-              says(small, "failed .*(?:no room|could not be).*; nothing was changed"), before=_STATE_DISK,
-              moment=Moment("check", until=f"ls {_RUN}/guard.sh"), strike=plays.inside(state)),
+              says(small, "failed .*(?:no room|could not be).*; nothing was changed", "refused the .* could not be"),
+              before=_STATE_DISK,
+              moment=Moment("check", until="true"), strike=plays.inside(f"{_UNTIL_BEGUN}; {state}")),
         Fault("before the revert is armed", group, _BACK,
               says(f"rolled-back {FULL_RUN}", "refused the .* could not be"), before=_STATE_DISK,
               moment=Moment("judge"), strike=plays.inside(state)),

@@ -38,7 +38,10 @@ class HostSpec:
 
 def new_key(path: Path, comment: str) -> None:
     """Make an ed25519 key pair without passphrase at `path` and `path`.pub."""
-    call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path)
+    making = path.with_name(f"{path.name}.making")
+    call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", making)
+    for end in ("", ".pub"):  # others list the keys of all hosts meanwhile
+        making.with_name(making.name + end).rename(path.with_name(path.name + end))
 
 
 def mount_overlay(folder: Path, base: Base) -> Path:

@@ -137,6 +137,7 @@ class Site:
         user = str(options.pop("user", self.cell.fault.user))
         if user == "ops":
             options.setdefault("sudo_password", Secret(self.lab.passwords["ops"]))
+        options.setdefault("connect_timeout", 40.0)  # other hosts boot meanwhile
         (target,) = parse_targets((self.host.name,))
         transport = await connect(target, self.lab.options(user=user, **options), _Declines())
         self.transports.append(transport)
